@@ -1,0 +1,1 @@
+"""From representative inputs to the ranges of activations."""

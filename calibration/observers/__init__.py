@@ -1,0 +1,1 @@
+"""One way to choose a range per file."""

@@ -1,0 +1,1 @@
+"""One data set per file, and how inputs are prepared."""

@@ -1,0 +1,1 @@
+"""Torch to ONNX, and what is read or rewritten in an ONNX graph."""

@@ -1,0 +1,102 @@
+"""Torch to ONNX, in one function.
+
+torch's TorchScript exporter is used: it writes GlobalAveragePool where the newer one writes ReduceMean, which integer
+runtimes do not fuse, takes a second where the other takes ten, and needs no further package. It is deprecated: when it
+goes, this function changes and nothing else does (decisions/0003).
+"""
+
+import io
+import logging
+import warnings
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from pipeline.errors import NetworkRefused
+
+OPSET = 17  # read by every TensorRT from 8.6 on and by every ONNX Runtime from 1.14 on
+
+
+def onnx_from_torch(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+    """The network in evaluation mode for a batch of one, checked, with input `input` and output `output`.
+
+    input_shape: of one input, without the batch axis
+
+    Raises:
+        NetworkRefused: an operation of the network has no ONNX form.
+    """
+    written = io.BytesIO()
+    module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    example = torch.zeros(1, *input_shape)
+    noisy = logging.getLogger("torch.onnx")
+    level = noisy.level
+    try:
+        noisy.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module, (example,), written, dynamo=False, opset_version=OPSET,
+                input_names=["input"], output_names=["output"],
+            )  # fmt: skip
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NetworkRefused(
+            f"{type(module).__name__} cannot be exported to ONNX for inputs of shape {input_shape}: {reason}"
+        ) from error
+    finally:
+        noisy.setLevel(level)
+    model = onnx.load_from_string(written.getvalue())
+    constants_unshared(model)
+    weights_stored_as_integers(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def constants_unshared(model: onnx.ModelProto) -> None:
+    """Give every reader of a constant a constant of its own, in place.
+
+    The exporter merges equal constants behind Identity nodes; ONNX Runtime's exact mode on x86 refuses shared ones.
+    """
+    graph = model.graph
+    constants = {constant.name: constant for constant in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type == "Identity" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
+            graph.node.remove(node)
+    used: set[str] = set()
+    del graph.initializer[:]
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name not in constants:
+                continue
+            own = onnx.TensorProto()
+            own.CopyFrom(constants[name])
+            own.name = name if name not in used else f"{name}.{len(used)}"
+            used.add(own.name)
+            node.input[place] = own.name
+            graph.initializer.append(own)
+
+
+def weights_stored_as_integers(model: onnx.ModelProto) -> None:
+    """Replace each constant that is quantized in the graph by its integers, in place: a quarter of the size."""
+    graph = model.graph
+    constants = {constant.name: constant for constant in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type != "QuantizeLinear" or node.input[0] not in constants:
+            continue
+        values, scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input)
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+        if scale.ndim:
+            shape = [-1 if other == axis else 1 for other in range(values.ndim)]
+            scale, zero = scale.reshape(shape), zero.reshape(shape)
+        limits = np.iinfo(zero.dtype)
+        integers = np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(zero.dtype)
+        graph.initializer.append(numpy_helper.from_array(integers, node.output[0]))
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input}
+    for constant in list(graph.initializer):
+        if constant.name not in read:
+            graph.initializer.remove(constant)

@@ -1,0 +1,65 @@
+"""The network as a graph of calls (torch.fx), which placement and folding read."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from pipeline.errors import NetworkRefused
+
+
+def traced(module: nn.Module) -> fx.GraphModule:
+    """The network's graph; its sub-modules are copies, the network itself is left alone.
+
+    Raises:
+        NetworkRefused: the forward pass branches on values, so that no one graph describes it.
+    """
+    try:
+        graph = fx.symbolic_trace(copy.deepcopy(module))
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise NetworkRefused(
+            f"{type(module).__name__} cannot be traced into one graph ({reason}). Its forward() must not branch or "
+            "loop on tensor values; move such code out of the network, or leave the quantize stage out of the recipe."
+        ) from error
+    for node in graph.graph.nodes:
+        if node.op == "placeholder" and list(graph.graph.nodes).index(node) > 0:
+            raise NetworkRefused(f"{type(module).__name__} takes more than one input ({node.name}); one is supported.")
+    return graph
+
+
+def layer_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The sub-module that a node calls, or None."""
+    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def calls(graph: fx.GraphModule, node: fx.Node, *, layers: tuple[type, ...], functions: tuple[Any, ...]) -> bool:
+    """Whether `node` calls a layer of these types, one of these functions, or the tensor method of that name."""
+    if node.op == "call_module":
+        return isinstance(layer_of(graph, node), layers)
+    if node.op == "call_function":
+        return node.target in functions
+    return node.op == "call_method" and node.target in functions
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The one node that reads `node`, or None when there are several or none."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 else None
+
+
+def set_layer(graph: fx.GraphModule, name: str, layer: nn.Module) -> None:
+    """Put `layer` in the place of the sub-module `name`."""
+    parent, _, child = name.rpartition(".")
+    setattr(graph.get_submodule(parent) if parent else graph, child, layer)
+
+
+def tensor_inputs(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose values `node` reads, in order."""
+    return [item for item in node.all_input_nodes if isinstance(item, fx.Node)]
+
+
+def example_input(shape: tuple[int, ...]) -> torch.Tensor:
+    """A batch of one input of the given shape (without the batch axis), zeros."""
+    return torch.zeros(1, *shape)

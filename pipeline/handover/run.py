@@ -1,0 +1,200 @@
+# ruff: noqa: T201
+"""Answer image files with the engine of this folder: python run.py IMAGE [IMAGE …] [--top 5] [--threads N] [--json]
+
+This folder stands alone: Python 3.8 or later, numpy and onnxruntime are all it needs. Images are read and prepared by
+the very files that prepared the training data (preprocess.py, images.py and the readers), so that the same picture
+gives the same numbers everywhere. A network that does not take images takes .npy files: one input each, as trained.
+
+The result goes to stdout, remarks to stderr. Exit code 0: every file was answered. 2: one was not, or something that
+must stand beside this file is missing; a sentence says what.
+
+Letters: K classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# What is copied into a bundle beside this file, from the folder of the training data's code.
+BESIDE = ("preprocess.py", "images.py", "png_reader.py", "jpeg_reader.py", "jpeg_scan.py", "jpeg_pixels.py")
+KINDS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32"}
+
+
+class Unanswered(Exception):  # noqa: N818 — what happened, in one word
+    """The message is the whole sentence to print."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    asked = arguments_from(arguments)
+    folder = Path(__file__).resolve().parent
+    try:
+        manifest = json_beside(folder / "manifest.json")
+        check_installed(manifest, folder)
+        labels = json_beside(folder / manifest["labels"]) if manifest.get("labels") else []
+        session = open_engine(manifest, folder, threads=asked.threads)
+    except Unanswered as sentence:
+        print(f"run.py: {sentence}", file=sys.stderr)
+        return 2
+
+    answers: list[dict[str, Any]] = []
+    for path in asked.images:
+        try:
+            top = top_classes(path, manifest=manifest, session=session, labels=labels, count=asked.top)
+        except Unanswered as sentence:
+            print(f"run.py: {sentence}", file=sys.stderr)
+            answers.append({"image": path, "error": str(sentence)})
+            continue
+        answers.append({"image": path, "top": top})
+        if not asked.json:
+            print(path)
+            for answer in top:
+                print(f"  {answer['probability']:.4f}  {answer['class']}")
+    if asked.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    return 2 if any("error" in answer for answer in answers) else 0
+
+
+def arguments_from(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run.py", description="Answer image files with the engine of this folder.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP, PNM or NPY")
+    parser.add_argument("--top", type=positive, default=5, help="how many classes to print (5)")
+    parser.add_argument("--threads", type=positive, help="threads of the engine (those it was measured with)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser.parse_args(arguments)
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
+
+
+def json_beside(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Unanswered(f"{path} is missing or damaged ({error}). Copy the whole bundle folder again.") from error
+
+
+def check_installed(manifest: dict[str, Any], folder: Path) -> None:
+    """Say in a sentence what a traceback would say in twenty lines."""
+    lost = [name for name in BESIDE if not (folder / name).is_file()]
+    if lost:
+        raise Unanswered(f"{', '.join(lost)} must stand in {folder}. Copy the whole bundle folder again.")
+    try:
+        import numpy  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        runtime = str(manifest["engine"]["runtime"])
+        wanted = runtime.replace(" ", "==") if runtime.startswith("onnxruntime") else "onnxruntime"
+        raise Unanswered(
+            f"{error}. Install what this bundle needs: {sys.executable} -m pip install {wanted}"
+        ) from error
+
+
+def open_engine(manifest: dict[str, Any], folder: Path, *, threads: int | None) -> Any:
+    """The engine as it was measured, or else the portable model beside it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or manifest["engine"].get("threads") or 0  # 0: onnxruntime chooses
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # a failure is told below, once
+    engine, model = folder / manifest["engine"]["file"], folder / "model.onnx"
+    runtime = str(manifest["engine"]["runtime"])
+    if not runtime.startswith("onnxruntime"):
+        why = f"it is for {runtime}, and this runner answers with onnxruntime"
+    elif not engine.is_file():
+        why = "it is not there"
+    else:
+        # The file holds the graph as it was optimised for the device: what was measured is what runs.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return onnxruntime.InferenceSession(str(engine), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 — onnxruntime's dozen exceptions share no parent
+            why = f"onnxruntime {onnxruntime.__version__} does not load it here: {first_line(error)}"
+    if not model.is_file():
+        raise Unanswered(f"the engine {engine.name} cannot be used ({why}), and there is no model.onnx beside it.")
+    print(
+        f"run.py: the engine {engine.name} cannot be used ({why}). model.onnx answers instead: the measurements of "
+        "this bundle do not hold for it.",
+        file=sys.stderr,
+    )
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise Unanswered(f"model.onnx cannot be used either: {first_line(error)}") from error
+
+
+def top_classes(
+    path: str, *, manifest: dict[str, Any], session: Any, labels: list[str], count: int
+) -> list[dict[str, Any]]:
+    """The classes with the highest probability for one file, best first; the network ends in scores."""
+    import numpy as np
+
+    door = session.get_inputs()[0]
+    sample = input_from(path, manifest=manifest).astype(KINDS.get(door.type, "float32"), copy=False)
+    if sample.ndim == len(door.shape) - 1:
+        sample = sample[np.newaxis]
+    if door.shape and isinstance(door.shape[0], int) and len(sample) == 1:
+        sample = np.repeat(sample, door.shape[0], axis=0)  # an engine of fixed batch gets the input that often
+    try:
+        scores = np.asarray(session.run(None, {door.name: sample})[0], np.float64)
+    except Exception as error:
+        raise Unanswered(
+            f"{path}: the engine takes {door.shape} and got {list(sample.shape)}: {first_line(error)}"
+        ) from error
+    if scores.ndim != 2 or not np.isfinite(scores[0]).all():
+        raise Unanswered(
+            f"{path}: the engine's answer, of shape {list(scores.shape)}, is not one finite score per class."
+        )
+    powers = np.exp(scores[0] - scores[0].max())  # (K,)
+    probabilities = powers / powers.sum()
+    best = np.argsort(-probabilities, kind="stable")[:count].tolist()
+    return [
+        {
+            "class": labels[index] if index < len(labels) else f"class {index}",
+            "index": index,
+            "probability": float(probabilities[index]),
+        }
+        for index in best
+    ]
+
+
+def input_from(path: str, *, manifest: dict[str, Any]) -> npt.NDArray[Any]:
+    """What the network takes, with the axis of the batch where the file is an image."""
+    import numpy as np
+    from images import ImageUnreadable, read_image  # type: ignore[import-not-found]
+    from preprocess import network_input, pixels_for, preprocess_from_json  # type: ignore[import-not-found]
+
+    if manifest["input"]["preprocess"] is None:
+        try:
+            array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise Unanswered(f"{path} cannot be read as a .npy file: {first_line(error)}") from error
+        return array
+    preprocess = preprocess_from_json(manifest["input"]["preprocess"])
+    try:
+        image = read_image(path)
+    except ImageUnreadable as sentence:
+        raise Unanswered(str(sentence)) from sentence
+    answer: npt.NDArray[np.float32] = network_input(preprocess, pixels_for(preprocess, image)[np.newaxis])
+    return answer
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Measure a candidate on the target, whatever its form, in the one runtime that the engine will use.
+
+A torch candidate is exported and built for the occasion (a fake-quantized one with its integer arithmetic), an ONNX file is
+built as it would be for the target. Accuracy is on the test split. Latency is measured in pairs with the teacher,
+interleaved, so that the speed-up holds on a machine whose speed drifts.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from pipeline.candidate import Candidate, Form
+from pipeline.data.dataset import inputs_for_network
+from pipeline.graph.count import parameters_and_macs
+from pipeline.quantization.lower_unsigned import activations_unsigned
+from pipeline.stage import Run
+from pipeline.stages.export import onnx_of
+from pipeline.store import digest_of, read_json, write_json, written_atomically
+from targets.accuracy import scores_of
+from targets.measurement import Accuracy, Conditions, Latency, Measurement, Pairs, measurement_from_json
+from targets.reach.local import conditions_here
+from targets.runner import Runner
+from targets.stopwatch import count_for, sample_ms, sample_pairs_ms, settle
+
+EVALUATED_AT_ONCE = 256  # inputs turned into float32 at a time
+SAMPLING_S = 2.0  # per network; between 299 and 2 000 samples
+WARMING_S = 3.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement and the engine it was taken on."""
+
+    measurement: Measurement
+    engine: Path
+    reused: bool
+
+
+def measure(candidate: Candidate, run: Run, *, teacher: Path | None) -> Measured:
+    """Everything about `candidate` on the run's target; kept in its folder and found again there.
+
+    teacher: the teacher's engine, to be timed beside this one; None while the teacher itself is measured
+    """
+    identity = replace(conditions(run, samples=0, warmup_runs=0), load_average=None)  # what makes two comparable
+    key = digest_of(candidate.digest, identity, run.the_teacher().digest, run.metric)
+    kept = run.folder / f"measurement-{key[:16]}.json"
+    engine = engine_of(candidate, run, key=key)
+    try:
+        return Measured(measurement_from_json(read_json(kept)), engine, reused=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    measurement = _measure(candidate, run, engine, teacher)
+    write_json(kept, measurement.as_json())
+    return Measured(measurement, engine, reused=False)
+
+
+def engine_of(candidate: Candidate, run: Run, *, key: str) -> Path:
+    """The candidate as an engine file; built beside the candidate unless it is one."""
+    if candidate.form is Form.ENGINE:
+        return candidate.path
+    path = run.folder / f"measured-{key[:16]}{run.target.engine.suffix}"
+    if path.is_file():
+        return path
+    if candidate.form is Form.ONNX:
+        model = onnx.load(candidate.path)
+    else:
+        model = onnx_of(candidate.module(), input_shape=run.dataset.input_shape)
+    if run.target.scheme().signed_zero_point == 128:
+        model = activations_unsigned(model)
+    source = path.with_suffix(".source.onnx")
+    with written_atomically(source) as beside:
+        onnx.save(model, beside)
+    run.target.engine.build(source, path, threads=run.threads)
+    source.unlink()
+    return path
+
+
+def _measure(candidate: Candidate, run: Run, engine: Path, teacher: Path | None) -> Measurement:
+    missing: dict[str, str] = {}
+    parameters, macs = parameters_and_macs(_onnx_behind(candidate, run))
+    if macs is None:
+        missing["macs"] = "the graph has a shape that is not known before it runs"
+    with closing(run.target.engine.open(engine, threads=run.threads)) as runner:
+        accuracy = _accuracy(runner, run)
+        latency, pairs = _latency(runner, run, teacher)
+    if pairs is None:
+        missing["pairs"] = "the teacher is what the others are paired with"
+    one = inputs_for_network(run.dataset, run.dataset.test.inputs[:1])
+    memory: int | None = None
+    try:
+        memory = run.target.engine.peak_memory(engine, one, threads=run.threads)
+    except OSError as error:
+        missing["peak_memory_bytes"] = f"no process could be started to measure it ({error})"
+    return Measurement(
+        conditions=latency.conditions, accuracy=accuracy, latency=latency, pairs=pairs, parameters=parameters, macs=macs,
+        size_bytes=candidate.path.stat().st_size, peak_memory_bytes=memory, missing=missing,
+    )  # fmt: skip
+
+
+def _accuracy(runner: Runner, run: Run) -> Accuracy:
+    split = run.dataset.test
+    scores: list[float] = []
+    for start in range(0, len(split), EVALUATED_AT_ONCE):
+        part = slice(start, start + EVALUATED_AT_ONCE)
+        inputs = inputs_for_network(run.dataset, split.inputs[part])
+        scores.extend(scores_of(runner, inputs, split.labels[part], metric=run.metric, batch=1).scores)
+        run.progress.advance(len(scores), len(split), "accuracy on the test split")
+    return Accuracy(tuple(scores))
+
+
+def _latency(runner: Runner, run: Run, teacher: Path | None) -> tuple[Latency, Pairs | None]:
+    one = inputs_for_network(run.dataset, run.dataset.test.inputs[:1])
+    run.progress.advance(0, 1, "latency")
+    ours = _call(runner, one)
+    warmed, median_ms = settle(ours, max_seconds=WARMING_S)
+    if teacher is None:
+        count = count_for(median_ms, seconds=SAMPLING_S)
+        samples = sample_ms(ours, count=count)
+        return Latency(samples, conditions(run, samples=count, warmup_runs=warmed)), None
+    with closing(run.target.engine.open(teacher, threads=run.threads)) as reference:
+        theirs = _call(reference, one)
+        _, slower_ms = settle(theirs, max_seconds=WARMING_S)
+        count = count_for(max(median_ms, slower_ms), seconds=SAMPLING_S)
+        before, after = sample_pairs_ms(theirs, ours, count=count, seed=run.seed)
+    return Latency(after, conditions(run, samples=count, warmup_runs=warmed)), Pairs(before, after)
+
+
+def conditions(run: Run, *, samples: int, warmup_runs: int) -> Conditions:
+    """The conditions of a measurement that this run takes now, batch 1."""
+    return conditions_here(
+        target=run.target.name, runtime=run.target.engine.runtime, threads=run.threads, batch=1,
+        warmup_runs=warmup_runs, samples=samples, on_target=run.target.is_here(),
+    )  # fmt: skip
+
+
+def _call(runner: Runner, inputs: np.ndarray) -> Callable[[], object]:
+    return lambda: runner(inputs)
+
+
+def _onnx_behind(candidate: Candidate, run: Run) -> onnx.ModelProto:
+    """The candidate as ONNX, to count operations on; for an engine, the file it was built from."""
+    for ancestor in candidate.ancestry():
+        if ancestor.form is Form.ONNX:
+            return onnx.load(ancestor.path)
+        if ancestor.form is Form.TORCH:
+            return onnx_of(ancestor.module(), input_shape=run.dataset.input_shape)
+    raise TypeError("a candidate without a torch or ONNX ancestor")

@@ -1,0 +1,143 @@
+"""Everything a run is asked to do, before it starts; and the digests by which finished work is found again."""
+
+import argparse
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.candidate import Candidate
+from pipeline.data.find_files import find_all
+from pipeline.errors import DataMissing, UsageRefused
+from pipeline.recipe import Recipe, recipe_named
+from pipeline.stage import Run, Stage
+from pipeline.stages.teach import Network, Teacher
+from pipeline.store import code_version, digest_of, file_digest
+from targets.budget import Budget, limit_from_text
+from targets.find import target_named, target_names
+from targets.target import Target
+
+OWN_PACKAGES = ("pipeline", "targets", "calibration")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One command, understood.
+
+    budget: what holds in the end, every limit with its origin · data: where files are looked for, or None
+    out: the folder of the run · recipe_file: the user's own recipe, or None
+    """
+
+    recipe: Recipe
+    target: Target
+    budget: Budget
+    out: Path
+    data: Path | None = None
+    recipe_file: Path | None = None
+    seed: int = 0
+    threads: int = 1
+    epochs_scale: float = 1.0
+    fresh: bool = False
+
+    @property
+    def work(self) -> Path:
+        """Where finished stages and checkpoints lie."""
+        return self.out / "work"
+
+    @property
+    def bundle(self) -> Path:
+        """Where the bundle is written."""
+        return self.out / "bundle"
+
+    def weights(self) -> dict[str, Path]:
+        """The files of weights that the recipe names, found below `data` or by their own path.
+
+        Raises:
+            DataMissing: with every file that is missing and where it was looked for.
+        """
+        networks: dict[str, Network | Teacher | None] = {"teacher": self.recipe.teacher, "student": self.recipe.student}
+        named = {role: network.weights for role, network in networks.items() if network and network.weights}
+        found = {role: Path(name) for role, name in named.items() if Path(name).is_file()}
+        missing = [role for role in named if role not in found]
+        if missing:
+            what = f"the weights of the {' and the '.join(missing)} of recipe '{self.recipe.name}'"
+            paths = find_all([(named[role],) for role in missing], self.data, what=what)
+            found |= dict(zip(missing, paths, strict=True))
+        return found
+
+    def code(self) -> list[str]:
+        """Digests of all code a result depends on: ours, the user's recipe, and the files of the network factories."""
+        parts = [code_version()]
+        if self.recipe_file is not None:
+            parts.append(file_digest(self.recipe_file))
+        for network in (self.recipe.teacher, self.recipe.student):
+            source = source_file(network.factory) if network else None
+            if source is not None:
+                parts.append(file_digest(source))
+        return parts
+
+    def teacher_digest(self, *, data: str, weights: Path | None) -> str:
+        """Of everything the teacher depends on; `data` is the digest of the data set."""
+        given = file_digest(weights) if weights else [self.seed, self.epochs_scale]
+        return digest_of("teacher", self.code(), self.recipe.teacher, data, given)
+
+    def stage_digest(self, stage: Stage, parent: Candidate, run: Run, *, student_weights: str | None) -> str:
+        """Of everything the result of `stage` on `parent` depends on; its limits are judged later and are no part."""
+        settings = dataclasses.replace(stage, limits=Budget())  # type: ignore[type-var]
+        parts: list[Any] = [self.code(), settings, parent.digest, run.dataset.digest, self.recipe.metric]
+        parts += [self.recipe.student, student_weights, self.seed, self.epochs_scale]
+        if stage.for_target:
+            parts += [self.target.name, self.target.engine.runtime, self.target.scheme(), self.threads]
+        return digest_of(*parts)
+
+
+def source_file(function: Callable[..., Any]) -> Path | None:
+    """The file that defines a factory, when it is the user's; our own files are part of the code version."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if getattr(function, "__module__", "").split(".")[0] in OWN_PACKAGES:
+        return None
+    try:
+        name = inspect.getsourcefile(function)
+    except TypeError:
+        return None
+    return Path(name) if name else None
+
+
+def plan_from(flags: argparse.Namespace) -> Plan:
+    """The plan that the flags of the main command ask for.
+
+    Raises:
+        UsageRefused: a flag makes no sense · UnknownTarget, RecipeRefused, BudgetUnreadable: what is named is not there
+    """
+    if flags.target is None:
+        raise UsageRefused(f"--target is missing. There are: {', '.join(target_names())}. Example: --target x86-cpu")
+    target = target_named(flags.target)
+    recipe = recipe_named(flags.recipe)
+    if flags.threads < 1:
+        raise UsageRefused(f"--threads {flags.threads}: at least one thread is needed.")
+    if not 0 < flags.epochs_scale < math.inf:
+        raise UsageRefused(f"--epochs-scale {flags.epochs_scale}: give a number above 0; 1 leaves the recipe as it is.")
+    if flags.data is not None and not flags.data.is_dir():
+        raise DataMissing(f"--data {flags.data}: there is no such folder.")
+    asked = [
+        limit_from_text(name, text, origin="command line")
+        for name, text in (
+            ("max_latency_ms", flags.max_latency_ms),
+            ("min_speedup", flags.min_speedup),
+            ("max_accuracy_drop_points", flags.max_accuracy_drop),
+            ("max_size_mb", flags.max_size_mb),
+            ("max_memory_mb", flags.max_memory_mb),
+        )
+        if text is not None
+    ]
+    own_file = Path(flags.recipe) if flags.recipe.endswith(".py") or "/" in flags.recipe else None
+    return Plan(
+        recipe=recipe, target=target, budget=Budget(tuple(asked)).over(recipe.budget.over(target.budget)),
+        out=flags.out or Path("compressed") / f"{recipe.name}-{target.name}", data=flags.data, recipe_file=own_file,
+        seed=flags.seed, threads=flags.threads, epochs_scale=flags.epochs_scale, fresh=flags.fresh,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Which channels may go together, how much each matters, and how many go."""

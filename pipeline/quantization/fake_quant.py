@@ -1,0 +1,135 @@
+"""pytorch-quantization's fake quantizer, and the fence around its rough edges. No other file imports that package.
+
+Fake quantization rounds to the integer grid and stays in float; its gradient passes where the value lay inside the
+range (straight-through estimator; Jacob et al. 2018, arXiv:1712.05877, section 3).
+
+    q(x) = s · clip( round(x / s), lowest, highest ),   s = amax / highest
+
+The edges: absl logs a warning for each `amax` that is set or loaded, so its logger is told to keep to errors · a state dict without the buffer makes
+loading call `.cuda()`, so the buffer always exists · its exporter knows 8-bit ranges only and freezes scales through
+`.item()`, so for export each quantizer gives way to `GridPoint`, which writes the two ONNX operators itself ·
+`quant_modules.initialize()` patches torch globally and is never called.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from absl import logging as absl_logging
+from pytorch_quantization.nn import TensorQuantizer
+from pytorch_quantization.tensor_quant import QuantDescriptor
+from torch import Tensor, nn
+
+SMALLEST_AMAX = 1e-8  # a tensor that is always zero still needs a positive scale
+
+
+def activation_quantizer(*, amax: float, unsigned: bool) -> nn.Module:
+    """An 8-bit quantizer of one scale: 0..255 when unsigned, else −128..127."""
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    quantizer = TensorQuantizer(QuantDescriptor(num_bits=8, unsigned=unsigned, narrow_range=False))
+    quantizer.register_buffer("_amax", torch.tensor(max(amax, SMALLEST_AMAX)))
+    return quantizer  # type: ignore[no-any-return]
+
+
+def weight_quantizer(weight: Tensor, *, bits: int, axis: int) -> nn.Module:
+    """A symmetric quantizer with a scale per output channel: −63..63 for 7 bits, −127..127 for 8."""
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    quantizer = TensorQuantizer(QuantDescriptor(num_bits=bits, axis=(axis,), narrow_range=True))
+    quantizer.register_buffer("_amax", channel_amax(weight, axis=axis))
+    return quantizer  # type: ignore[no-any-return]
+
+
+def channel_amax(weight: Tensor, *, axis: int) -> Tensor:
+    """The largest magnitude per channel, kept broadcastable: (K, 1, 1, 1) for axis 0 of (K, C, R, S)."""
+    others = [other for other in range(weight.dim()) if other != axis]
+    return weight.detach().abs().amax(others, keepdim=True).clamp_min(SMALLEST_AMAX)
+
+
+class QuantizedWeight(nn.Module):
+    """A convolution or linear layer whose weight passes through a quantizer.
+
+    While training, the scale follows the weight; in evaluation it is the one that was kept last.
+    """
+
+    def __init__(self, layer: nn.Module, *, bits: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+        self.quantizer = weight_quantizer(_weight(layer), bits=bits, axis=self.axis)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        weight = _weight(self.layer)
+        if self.training:
+            self.quantizer._amax.copy_(channel_amax(weight, axis=self.axis))  # type: ignore[operator,union-attr]
+        return _applied(self.layer, inputs, self.quantizer(weight))
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def _applied(layer: Any, inputs: Tensor, weight: Tensor) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return F.linear(inputs, weight, layer.bias)
+    if isinstance(layer, nn.ConvTranspose2d):
+        return F.conv_transpose2d(
+            inputs, weight, layer.bias, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation
+        )
+    result: Tensor = layer._conv_forward(inputs, weight, layer.bias)
+    return result
+
+
+class _QuantizeDequantize(torch.autograd.Function):
+    @staticmethod
+    def symbolic(g: Any, inputs: Any, scale: Any, zero: Any, lowest: int, highest: int, axis: int | None) -> Any:
+        where = {} if axis is None else {"axis_i": axis}
+        integers = g.op("QuantizeLinear", inputs, scale, zero, **where)
+        return g.op("DequantizeLinear", integers, scale, zero, **where).setType(inputs.type())
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, scale: Tensor, zero: Tensor, lowest: int, highest: int, axis: int | None
+    ) -> Tensor:
+        if axis is not None:
+            scale = scale.reshape([-1 if other == axis else 1 for other in range(inputs.dim())])
+        return (inputs / scale).round().clamp(lowest, highest) * scale
+
+
+class GridPoint(nn.Module):
+    """A quantizer with a constant scale, exported as QuantizeLinear and DequantizeLinear with zero point 0."""
+
+    def __init__(self, quantizer: Any) -> None:
+        super().__init__()
+        self.unsigned = bool(quantizer._unsigned)
+        self.axis: int | None = None
+        amax = quantizer._amax.detach().float()
+        if quantizer._axis is not None:
+            self.axis = int(quantizer._axis[0])
+            amax = amax.flatten()
+        bits = int(quantizer._num_bits)
+        self.highest = 2**bits - 1 if self.unsigned else 2 ** (bits - 1) - 1
+        self.lowest = 0 if self.unsigned else -self.highest - (0 if quantizer._narrow_range else 1)
+        self.register_buffer("scale", (amax / self.highest).clone())
+        kind = torch.uint8 if self.unsigned else torch.int8
+        self.register_buffer("zero", torch.zeros(self.scale.shape, dtype=kind))  # type: ignore[union-attr]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        result: Tensor = _QuantizeDequantize.apply(inputs, self.scale, self.zero, self.lowest, self.highest, self.axis)  # type: ignore[no-untyped-call]
+        return result
+
+
+def exportable(module: nn.Module) -> nn.Module:
+    """The network, in place, with every fake quantizer replaced by its constant `GridPoint`."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, TensorQuantizer):
+            setattr(module, name, GridPoint(child))
+        else:
+            exportable(child)
+    return module
+
+
+def has_quantizers(module: nn.Module) -> bool:
+    """Whether any fake quantizer stands in the network."""
+    return any(isinstance(child, TensorQuantizer) for child in module.modules())

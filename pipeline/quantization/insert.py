@@ -1,0 +1,68 @@
+"""Put quantizers into a network: first as places to watch, then as quantizers with the ranges that were seen."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torch import fx, nn
+
+from pipeline.candidate import Architecture
+from pipeline.graph.trace import set_layer, traced
+from pipeline.quantization.fake_quant import QuantizedWeight, activation_quantizer
+from pipeline.quantization.fold import batch_norm_folded
+from pipeline.quantization.placement import Placement, placement_on
+from targets.target import Scheme
+
+FOLDER = "quantizers"
+
+
+def point_name(producer: str) -> str:
+    """The sub-module that quantizes the output of the node `producer`."""
+    return f"{FOLDER}.{producer}"
+
+
+def watched(module: nn.Module, placement: Placement | None = None) -> tuple[fx.GraphModule, Placement]:
+    """A traced, folded copy of `module` in which an identity layer stands wherever a quantizer will."""
+    graph = batch_norm_folded(traced(module))
+    placement = placement or placement_on(graph)
+    graph.add_module(FOLDER, nn.Module())
+    for node in list(graph.graph.nodes):
+        producer = node.name if node.name in placement.activations else placement.repeats.get(node.name)
+        if producer is None:
+            continue
+        name = point_name(producer)
+        if not hasattr(graph.get_submodule(FOLDER), producer):
+            graph.get_submodule(FOLDER).add_module(producer, nn.Identity())
+        with graph.graph.inserting_after(node):
+            point = graph.graph.call_module(name, (node,))
+        node.replace_all_uses_with(point, delete_user_cb=lambda user, point=point: user is not point)
+    graph.graph.lint()
+    graph.recompile()
+    return graph, placement
+
+
+def quantized(
+    graph: fx.GraphModule, placement: Placement, *, amax: Mapping[str, float], scheme: Scheme
+) -> fx.GraphModule:
+    """The watched graph, in place, with fake quantizers of the given ranges (by producer node) and weight quantizers."""
+    for producer, positive in placement.activations.items():
+        unsigned = positive and scheme.unsigned_activations
+        set_layer(graph, point_name(producer), activation_quantizer(amax=amax[producer], unsigned=unsigned))
+    for name in placement.weights:
+        set_layer(graph, name, QuantizedWeight(graph.get_submodule(name), bits=scheme.weight_bits))
+    return graph
+
+
+def empty_quantized(architecture: Architecture, *, scheme: Scheme, placement: Mapping[str, Any]) -> nn.Module:
+    """The network a quantized candidate's weights are loaded into; its ranges are placeholders until then."""
+    known = Placement(
+        activations=dict(placement["activations"]), repeats=dict(placement["repeats"]),
+        weights=tuple(placement["weights"]), kept_float=dict(placement["kept_float"]),
+    )  # fmt: skip
+    graph, _ = watched(architecture(), known)
+    return quantized(graph, known, amax=dict.fromkeys(known.activations, 1.0), scheme=scheme)
+
+
+def quantized_architecture(architecture: Architecture, *, scheme: Scheme, placement: Mapping[str, Any]) -> Architecture:
+    """`empty_quantized` with its arguments bound."""
+    return partial(empty_quantized, architecture, scheme=scheme, placement=placement)

@@ -1,0 +1,1 @@
+"""One recipe per file; a recipe is Python, read top to bottom."""

@@ -1,0 +1,1 @@
+"""One file per step: distill, prune, quantize, export, build."""

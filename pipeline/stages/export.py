@@ -1,0 +1,77 @@
+"""Write the network as ONNX, quantizers as explicit QuantizeLinear and DequantizeLinear pairs, and check the answers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from pipeline.candidate import Architecture, Candidate, Form
+from pipeline.data.dataset import inputs_for_network
+from pipeline.errors import StageFailed
+from pipeline.graph.compare import agreement
+from pipeline.graph.onnx_from_torch import onnx_from_torch
+from pipeline.quantization.fake_quant import exportable, has_quantizers
+from pipeline.stage import Run
+from pipeline.store import written_atomically
+from targets.budget import Budget
+
+CHECKED_INPUTS = 64
+
+
+@dataclass(frozen=True)
+class Export:
+    """torch → ONNX, opset 17, batch 1.
+
+    least_equal: the share of validation answers that must be the same in torch and in ONNX
+    """
+
+    least_equal: float = 0.98
+    limits: Budget = Budget()
+    name: str = "export"
+
+    takes = Form.TORCH
+    gives = Form.ONNX
+    for_target = False
+
+    def __call__(self, candidate: Candidate, run: Run) -> Candidate:
+        path = run.folder / "model.onnx"
+        module = candidate.module()
+        model = onnx_of(module, input_shape=run.dataset.input_shape)
+        with written_atomically(path) as beside:
+            onnx.save(model, beside)
+        inputs = inputs_for_network(run.dataset, run.dataset.validation.inputs[:CHECKED_INPUTS])
+        with torch.inference_mode():
+            expected = candidate.module()(torch.from_numpy(inputs)).numpy()
+        same = agreement(expected, answers_of_onnx(path, inputs))
+        if same.equal_answers < self.least_equal or not np.isfinite(same.largest):
+            raise StageFailed(
+                f"the exported network gives the same answer as the torch one on {100 * same.equal_answers:.1f} % of "
+                f"{same.inputs} validation inputs (at least {100 * self.least_equal:.0f} % wanted). The export is wrong; "
+                f"the file is kept at {path} for inspection."
+            )
+        return Candidate(self.name, self.gives, run.digest, path, candidate, {"agreement": asdict(same)})
+
+    def architecture(self, candidate: Candidate, run: Run, facts: Mapping[str, Any]) -> Architecture | None:
+        return None
+
+
+def answers_of_onnx(path: Path, inputs: np.ndarray) -> np.ndarray:
+    """What the file answers when every operator is run as it is written, by ONNX Runtime without optimisation."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"input": one[None]})[0] for one in inputs])
+
+
+def onnx_of(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.ModelProto:
+    """The network as ONNX; fake quantizers become constant grid points, in place."""
+    if has_quantizers(module):
+        module = exportable(module)
+    return onnx_from_torch(module, input_shape=input_shape)

@@ -1,0 +1,95 @@
+"""Place fake quantizers, calibrate them, then train the student against the FP32 teacher with them in place."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from calibration.observe import Observer, observe
+from calibration.observers.mse import MeanSquaredError
+from calibration.ranges import Ranges
+from calibration.samples import Samples
+from calibration.scale import symmetric_amax
+from pipeline.candidate import Architecture, Candidate, Form, save_weights
+from pipeline.data.dataset import inputs_for_network
+from pipeline.distillation.logits import SoftTargets
+from pipeline.distillation.objective import distillation_objective
+from pipeline.distillation.term import Term
+from pipeline.quantization.insert import point_name, quantized, quantized_architecture, watched
+from pipeline.quantization.placement import Placement
+from pipeline.stage import Run
+from pipeline.store import write_bytes
+from pipeline.training.loop import Training, discard_checkpoint, train, validation_score
+from pipeline.training.optimizers import AdamW
+from targets.budget import Budget
+from targets.target import Scheme
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Quantization-aware distillation: FP32 teacher, INT8 student.
+
+    samples: validation inputs that the ranges are read from · observer: how a range is chosen
+    training: None leaves the calibrated network as it is (post-training quantization)
+    """
+
+    training: Training | None = Training(epochs=4, optimizer=AdamW(lr=3e-4))
+    observer: Observer = MeanSquaredError()
+    samples: int = 256
+    terms: tuple[Term, ...] = (SoftTargets(),)
+    limits: Budget = Budget()
+    name: str = "quantize"
+
+    takes = Form.TORCH
+    gives = Form.TORCH
+    for_target = True
+
+    def __call__(self, candidate: Candidate, run: Run) -> Candidate:
+        scheme = run.target.scheme()
+        graph, placement = watched(candidate.module())
+        ranges = self._ranges(graph, placement, run)
+        amax = {producer: symmetric_amax(ranges[point_name(producer)]) for producer in placement.activations}
+        student = quantized(graph, placement, amax=amax, scheme=scheme).eval()
+        before = validation_score(student, run=run)
+        facts: dict[str, Any] = {
+            "placement": asdict(placement), "scheme": asdict(scheme), "validation_score_untrained": before,
+            "validation_score": before,
+        }  # fmt: skip
+        if self.training is not None:
+            with distillation_objective(student, terms=self.terms, settings=self.training, run=run) as objective:
+                trained = train(student, objective=objective, settings=self.training, run=run)
+            facts["validation_score"] = trained.best_score
+        path = run.folder / "weights.safetensors"
+        if run.workers.leads:
+            save_weights(student, path)
+            write_bytes(run.folder / "ranges.json", ranges.to_json().encode())
+            discard_checkpoint(run.folder)
+        return Candidate(
+            self.name, self.gives, run.digest, path, candidate, facts, self.architecture(candidate, run, facts)
+        )
+
+    def architecture(self, candidate: Candidate, run: Run, facts: Mapping[str, Any]) -> Architecture:
+        if candidate.architecture is None:
+            raise TypeError("quantize takes a torch candidate")
+        return quantized_architecture(
+            candidate.architecture, scheme=Scheme(**facts["scheme"]), placement=facts["placement"]
+        )
+
+    def _ranges(self, graph: fx.GraphModule, placement: Placement, run: Run) -> Ranges:
+        split = run.dataset.validation
+        places = spread(len(split.labels), self.samples)
+        samples = Samples(
+            inputs_for_network(run.dataset, split.inputs[places]),
+            origin=f"{run.dataset.name}, split '{split.name}'",
+            indices=tuple(int(index) for index in split.indices[places]),
+        )
+        points = {point_name(producer): self.observer for producer in placement.activations}
+        run.progress.advance(0, 1, "calibration")
+        return observe(graph, samples, points=points)
+
+
+def spread(count: int, wanted: int) -> np.ndarray:
+    """Up to `wanted` places spread evenly over 0..count−1."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))

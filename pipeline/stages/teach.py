@@ -1,0 +1,99 @@
+"""The teacher: read from a checkpoint, or trained here from the labels when the recipe says so."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.candidate import Architecture, Candidate, Form, save_weights
+from pipeline.data.dataset import Dataset
+from pipeline.errors import TeacherRefused
+from pipeline.models.checkpoint import load_state, state_from_file
+from pipeline.stage import Run
+from pipeline.store import file_digest
+from pipeline.training.batches import Batch
+from pipeline.training.loop import Training, discard_checkpoint, train, validation_score
+from pipeline.training.seeds import random_state_kept, seed_for
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and where its weights are.
+
+    factory: builds the empty network · weights: file to look for below `--data`, or a path; None for fresh weights
+    """
+
+    factory: Architecture
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The FP32 network that everything later is compared with.
+
+    training: how to train it from the labels, when there is no file of weights · label_smoothing: of that training
+    (Szegedy et al. 2016, arXiv:1512.00567, section 7)
+    """
+
+    factory: Architecture
+    weights: str | None = None
+    training: Training | None = None
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        if (self.weights is None) == (self.training is None):
+            raise ValueError("a teacher has either a file of weights or a training, not both and not neither")
+
+
+def teach(teacher: Teacher, *, weights: Path | None, run: Run) -> Candidate:
+    """Make the teacher candidate in `run.folder`.
+
+    Raises:
+        CheckpointRefused: the file cannot be read or does not fit · TeacherRefused: it answers no better than chance.
+    """
+    with random_state_kept(seed_for(run.seed, "teacher")):
+        module = teacher.factory()
+    facts: dict[str, Any] = {"origin": "trained from the labels"}
+    if weights is not None:
+        load_state(module, state_from_file(weights), path=weights)
+        facts = {"origin": weights.name, "sha256": file_digest(weights)}
+        module.eval()
+    else:
+        assert teacher.training is not None
+        trained = train(module, objective=_objective(teacher), settings=teacher.training, run=run)
+        facts["validation_score"] = trained.best_score
+    refuse_chance(module, run=run, dataset=run.dataset)
+    path = run.folder / "weights.safetensors"
+    if run.workers.leads:
+        save_weights(module, path)
+        discard_checkpoint(run.folder)
+    return Candidate("teacher", Form.TORCH, run.digest, path, None, facts, teacher.factory)
+
+
+def _objective(teacher: Teacher) -> Any:
+    def objective(module: nn.Module, batch: Batch) -> Tensor:
+        return F.cross_entropy(module(batch.inputs).float(), batch.labels, label_smoothing=teacher.label_smoothing)
+
+    return objective
+
+
+def refuse_chance(module: nn.Module, *, run: Run, dataset: Dataset) -> None:
+    """Refuse a teacher whose validation score is within three standard deviations of guessing."""
+    try:
+        score = validation_score(module, run=run)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TeacherRefused(
+            f"the teacher cannot answer inputs of shape {dataset.input_shape} ({reason}). "
+            "Check the size and channels of the data in the recipe against what the network expects."
+        ) from error
+    count = len(dataset.validation.labels)
+    chance = 1.0 / dataset.classes
+    noise = 3.0 * (chance * (1 - chance) / count) ** 0.5
+    if not score > chance + noise:
+        raise TeacherRefused(
+            f"the teacher answers {100 * score:.1f} % of {count} validation inputs of {dataset.name} right, and guessing "
+            f"gives {100 * chance:.1f} %. Check that weights, class order and normalisation belong to this data."
+        )

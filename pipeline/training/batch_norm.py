@@ -1,0 +1,56 @@
+"""Batch normalisation over the whole batch when several processes share it, on CPUs too.
+
+torch's SyncBatchNorm works on GPUs only. Here each process sends the sum and the sum of squares of its part; the
+all-reduce is differentiable, so gradients are those of one process with the whole batch. Letters: C channels.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.distributed.nn.functional as distributed
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.workers import Workers
+
+
+@contextmanager
+def batch_norm_synchronised(module: nn.Module, workers: Workers) -> Iterator[None]:
+    """Inside the block, every batch norm of `module` sees the batch of all processes."""
+    layers: list[Any] = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    if workers.count == 1:
+        layers = []
+    for layer in layers:
+        layer.forward = MethodType(_forward, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # the class's own forward shows again
+
+
+def _forward(layer: Any, inputs: Tensor) -> Tensor:
+    if not layer.training:
+        return torch.nn.functional.batch_norm(
+            inputs, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0.0, layer.eps
+        )
+    axes = [axis for axis in range(inputs.dim()) if axis != 1]
+    shape = [1, -1] + [1] * (inputs.dim() - 2)
+    count = inputs.numel() // inputs.shape[1]
+    sums = torch.cat([inputs.sum(axes), (inputs * inputs).sum(axes), inputs.new_tensor([float(count)])])  # (2C + 1,)
+    sums = distributed.all_reduce(sums)
+    channels = inputs.shape[1]
+    total = sums[-1]
+    mean = sums[:channels] / total  # (C,)
+    variance = sums[channels:-1] / total - mean * mean  # (C,)
+    if layer.track_running_stats:
+        with torch.no_grad():
+            layer.num_batches_tracked += 1
+            share = layer.momentum if layer.momentum is not None else 1.0 / float(layer.num_batches_tracked)
+            layer.running_mean.lerp_(mean, share)
+            layer.running_var.lerp_(variance * total / (total - 1), share)
+    normal = (inputs - mean.reshape(shape)) * torch.rsqrt(variance.reshape(shape) + layer.eps)
+    return normal if layer.weight is None else normal * layer.weight.reshape(shape) + layer.bias.reshape(shape)

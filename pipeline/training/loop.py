@@ -1,0 +1,143 @@
+"""The one training loop of the project.
+
+Teaching, distilling, recovering from pruning and training with fake quantizers all come here: they differ in the
+network and in the objective. The network that is left behind is the one that scored best on the validation split (of
+equals, the latest).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.data.augment import Augment
+from pipeline.errors import StageFailed
+from pipeline.stage import Run
+from pipeline.store import digest_of
+from pipeline.training.batch_norm import batch_norm_synchronised
+from pipeline.training.batches import Batch, Loader, answers_on
+from pipeline.training.optimizers import Optimizer, Sgd, learning_rate
+from pipeline.training.resume import Epoch, TrainingState, load_training, save_training
+from pipeline.training.seeds import random_state_kept, seed_for
+from targets.stopwatch import now_s
+
+Objective = Callable[[nn.Module, Batch], Tensor]
+
+CHECKPOINT_EVERY_S = 20.0
+VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how fast a stage trains.
+
+    epochs: passes over the training split · batch: inputs per step over all processes
+    warmup: share of the steps in which the rate rises · augment: versions of each input, or None
+    clip: largest gradient norm, or None
+    """
+
+    epochs: int
+    batch: int = 64
+    optimizer: Optimizer = Sgd()
+    warmup: float = 0.1
+    augment: Augment | None = None
+    clip: float | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to."""
+
+    history: tuple[Epoch, ...]
+    best_score: float
+
+
+def train(module: nn.Module, *, objective: Objective, settings: Training, run: Run) -> Trained:
+    """Train `module` in place on `objective`, mean of which over a batch is minimised.
+
+    Continues from `run.folder/training.safetensors` when a training of the same settings was interrupted there.
+
+    Raises:
+        StageFailed: the loss is no longer a number.
+    """
+    epochs = max(1, round(settings.epochs * run.epochs_scale))
+    with random_state_kept(seed_for(run.seed, run.digest)), batch_norm_synchronised(module, run.workers):
+        loader = Loader(
+            run.dataset, settings.augment, settings.batch, run.seed, run.workers.rank, run.workers.count,
+            run.workers.device,
+        )  # fmt: skip
+        return _train(module, objective=objective, settings=settings, run=run, loader=loader, epochs=epochs)
+
+
+def _train(
+    module: nn.Module, *, objective: Objective, settings: Training, run: Run, loader: Loader, epochs: int
+) -> Trained:
+    digest = digest_of(run.digest, settings, epochs, run.workers.count)
+    checkpoint = run.folder / "training.safetensors"
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = settings.optimizer(module.parameters())
+    state = load_training(checkpoint, module=module, optimizer=optimizer, digest=digest) or TrainingState()
+    run.workers.wait()  # no process overwrites the checkpoint before all have read it
+    wrapped, fast = run.workers.fabric.setup(module, optimizer)
+    steps, total = loader.steps, loader.steps * epochs
+    kept_s = now_s()
+    losses = torch.tensor(state.losses, device=run.workers.device)
+    module.train()
+    for epoch in range(state.step // steps, epochs):
+        for batch in loader.epoch(epoch, from_step=state.step % steps):
+            torch.manual_seed(seed_for(run.seed, "step", state.step, run.workers.rank))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(state.step, steps=total, peak=settings.optimizer.lr, warmup=settings.warmup)
+            fast.zero_grad()
+            loss = objective(wrapped, batch)
+            run.workers.fabric.backward(loss)
+            if settings.clip is not None:
+                run.workers.fabric.clip_gradients(wrapped, fast, max_norm=settings.clip)
+            fast.step()
+            losses += loss.detach()
+            state.step += 1
+            if run.workers.leads and now_s() - kept_s > CHECKPOINT_EVERY_S:
+                state.losses = _finite(losses, state.step, steps)
+                save_training(checkpoint, state, weights=module.state_dict(), optimizer=optimizer, digest=digest)
+                kept_s = now_s()
+            run.progress.advance(state.step, total, f"training: epoch {epoch + 1} of {epochs}")
+        score = validation_score(module, run=run)
+        state.history.append(Epoch(epoch, _finite(losses, state.step, steps) / steps, score))
+        state.losses = 0.0
+        losses.zero_()
+        if score >= state.best_score:
+            state.best_score = score
+            state.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        if run.workers.leads:
+            save_training(checkpoint, state, weights=module.state_dict(), optimizer=optimizer, digest=digest)
+            kept_s = now_s()
+        run.progress.advance(state.step, total, f"training: validation {100 * score:.1f} %")
+    module.load_state_dict(state.best, strict=True)
+    run.workers.wait()
+    module.eval()
+    return Trained(tuple(state.history), state.best_score)
+
+
+def validation_score(module: nn.Module, *, run: Run) -> float:
+    """The task metric on the validation split, 0..1."""
+    split = run.dataset.validation
+    outputs = answers_on(module, split, dataset=run.dataset, batch=VALIDATION_BATCH, device=run.workers.device)
+    return float(run.metric(outputs.float().numpy(), split.labels).mean())
+
+
+def _finite(losses: Tensor, step: int, steps: int) -> float:
+    value = float(losses)
+    if not math.isfinite(value):
+        raise StageFailed(
+            f"the training loss is {value} after step {step} (epoch {(step - 1) // steps + 1}). "
+            "Lower the learning rate of this stage in the recipe, or set its gradient clip."
+        )
+    return value
+
+
+def discard_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of a finished training; its result is stored."""
+    (folder / "training.safetensors").unlink(missing_ok=True)

@@ -1,0 +1,194 @@
+"""Check a bundle where it is now: every digest, and the engine's answers to the inputs that it carries."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import BundleRefused
+from pipeline.graph.compare import Agreement, agreement
+from pipeline.integrity import REPAIR, bundle_at, read_manifest, refuse_damaged
+from targets.engines.ort import open_onnx
+from targets.errors import TargetsError
+from targets.find import target_named, target_names
+from targets.reach.local import describe_machine
+from targets.runner import Engine, OperatorRow, Operators
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    files: how many were held against their digests, all of them sound · asked: the file that answered
+    is_the_engine: whether that was the engine, and not model.onnx in its place · identical: every answer, bit by bit
+    answers: the stored answers against the new ones · operators: the engine's convolutions and matrix products
+    remarks: what the reader must know, a sentence each
+    """
+
+    bundle: Path
+    files: int
+    asked: str
+    is_the_engine: bool
+    identical: bool
+    answers: Agreement
+    operators: Operators
+    remarks: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: the engine gives the stored answers · 1: another best class · 3: the engine could not be asked here."""
+        if not self.is_the_engine:
+            return 3
+        return 0 if self.answers.equal_answers == 1 else 1
+
+    @property
+    def summary(self) -> str:
+        """The result in two sentences."""
+        count = self.answers.inputs
+        equal = round(self.answers.equal_answers * count)
+        if self.identical:
+            said = f"{self.asked} gives the stored answers to all {count} inputs, bit by bit"
+        else:
+            said = (
+                f"{self.asked} gives the stored best class to {equal} of {count} inputs; "
+                f"the largest difference is {self.answers.largest:.3g}, at answers of {self.answers.scale:.3g} (RMS)"
+            )
+        total = self.operators.integer + self.operators.floating
+        return (
+            f"{self.files} files are whole; {said}. {self.operators.integer} of {total} convolutions and matrix "
+            "products of the engine multiply integers."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For `compress verify --json`."""
+        return {
+            "schema": 1,
+            "bundle": str(self.bundle),
+            "exit_code": self.exit_code,
+            "files": self.files,
+            "asked": self.asked,
+            "is_the_engine": self.is_the_engine,
+            "identical": self.identical,
+            "answers": asdict(self.answers),
+            "operators": asdict(self.operators) | {"rows": [asdict(row) for row in self.operators.rows]},
+            "remarks": list(self.remarks),
+            "summary": self.summary,
+        }
+
+
+def verify_bundle(folder: Path) -> Verification:
+    """Check the bundle in `folder`, or in `folder/bundle`.
+
+    Raises:
+        BundleRefused: it is no bundle, or damaged: every file that is missing, changed or not listed is named.
+    """
+    folder = bundle_at(folder)
+    manifest = read_manifest(folder)
+    files = refuse_damaged(folder, manifest)
+    inputs, expected = examples_in(folder / manifest["examples"])
+    runtime, remarks = runtime_of(manifest)
+    engine = folder / manifest["engine"]["file"]
+    given: np.ndarray | None = None
+    if runtime is not None:
+        try:
+            given = answers_of(runtime, engine, inputs, threads=manifest["engine"]["threads"])
+        except TargetsError as error:
+            remarks.append(f"{str(error).rstrip('.')}.")
+    asked = engine.name
+    if given is None:
+        asked = "model.onnx"
+        remarks.append(
+            "model.onnx was asked instead of the engine. The bundle's measurements say nothing about this machine."
+        )
+        with closing(open_onnx(folder / asked, threads=manifest["engine"]["threads"])) as ask:
+            given = ask(inputs)
+    if given.shape != expected.shape:
+        raise BundleRefused(
+            f"{asked} gives answers of shape {given.shape}, and those in {manifest['examples']} have {expected.shape}: "
+            f"the two do not belong together. {REPAIR}"
+        )
+    identical = given.dtype == expected.dtype and given.tobytes() == expected.tobytes()
+    if asked == engine.name and not identical:
+        remarks.append(difference_explained(manifest))
+    return Verification(
+        bundle=folder, files=files, asked=asked, is_the_engine=asked == engine.name, identical=identical,
+        answers=agreement(expected, given), operators=operators_in(runtime, engine, manifest), remarks=tuple(remarks),
+    )  # fmt: skip
+
+
+def examples_in(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The stored inputs and the engine's answers to them.
+
+    Raises:
+        BundleRefused: the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["inputs"], stored["outputs"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise BundleRefused(f"{path} cannot be read ({error}). {REPAIR}") from error
+
+
+def runtime_of(manifest: Mapping[str, Any]) -> tuple[Engine | None, list[str]]:
+    """The runtime of the bundle's target; the target is looked up by name alone, no file is run for it."""
+    name = manifest["target"].get("name")
+    if name in target_names():
+        return target_named(name).engine, []
+    return None, [f"The target {name!r} is not one of this installation ({', '.join(target_names())})."]
+
+
+def answers_of(runtime: Engine, engine: Path, inputs: np.ndarray, *, threads: int) -> np.ndarray:
+    """The engine's answers, asked all at once, as they were when the bundle was made."""
+    with closing(runtime.open(engine, threads=threads)) as ask:
+        return ask(inputs)
+
+
+def operators_in(runtime: Engine | None, engine: Path, manifest: Mapping[str, Any]) -> Operators:
+    """What the engine file holds; as the manifest says where this machine cannot look into it."""
+    if runtime is not None:
+        try:
+            return runtime.operators(engine)
+        except TargetsError:
+            pass
+    said = manifest["engine"]
+    rows = tuple(OperatorRow(**row) for row in said["operators"])
+    return Operators(said["integer_ops"], said["float_ops"], rows)
+
+
+def difference_explained(manifest: Mapping[str, Any]) -> str:
+    """Why an engine that opens may still answer with other last bits."""
+    machine, made_on = describe_machine(), manifest["conditions"] or {}
+    if machine.cpu == made_on.get("cpu"):
+        return (
+            "The processor and the runtime are those the bundle was made with, so the answers should be the same bits."
+        )
+    return (
+        f"The bundle was made on {made_on.get('cpu', 'a processor that was not recorded')}, this is {machine.cpu}: "
+        "the last bits may differ, the best class should not."
+    )
+
+
+def answer_with_bundle(
+    folder: Path, paths: Sequence[Path], *, top: int = 5, threads: int | None = None, as_json: bool = False
+) -> int:
+    """Answer files with the bundle's own run.py, in a process of its own, after checking every digest.
+
+    Its output goes where ours goes; gives its exit code.
+
+    Raises:
+        BundleRefused: it is no bundle, or damaged.
+    """
+    folder = bundle_at(folder)
+    refuse_damaged(folder, read_manifest(folder))
+    flags = ["--top", str(top)]
+    flags += ["--threads", str(threads)] if threads is not None else []
+    flags += ["--json"] if as_json else []
+    # -B: no cache of compiled files is left in the bundle. --: a file may begin with a dash.
+    command = [sys.executable, "-B", str(folder / "run.py"), *flags, "--", *(str(path) for path in paths)]
+    sys.stdout.flush()
+    return subprocess.run(command, check=False).returncode

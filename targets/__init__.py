@@ -1,0 +1,1 @@
+"""The devices, and what can be measured on them."""

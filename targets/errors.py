@@ -1,0 +1,39 @@
+# ruff: noqa: N818 (the names say what happened, for the reader of a traceback and of an `except`)
+"""What can go wrong on a target, in the user's words.
+
+TargetsError
+├── UnknownTarget       no device file of that name
+├── BudgetUnreadable    a limit that is not a number with the right unit
+├── EngineMissing       the runtime is not installed
+├── EngineRefused       a model or engine file that the runtime does not take, or that was built elsewhere
+├── EngineFailed        the engine runs, but fails or answers nonsense
+└── DeviceMissing       the device is not the machine we are on, and cannot be reached
+"""
+
+
+class TargetsError(Exception):
+    """Anything that `targets` says to its user."""
+
+
+class UnknownTarget(TargetsError):
+    """No device file of that name."""
+
+
+class BudgetUnreadable(TargetsError):
+    """A limit that is not a number with the right unit."""
+
+
+class EngineMissing(TargetsError):
+    """The runtime is not installed."""
+
+
+class EngineRefused(TargetsError):
+    """A model or engine file that the runtime does not take, or that was built elsewhere."""
+
+
+class EngineFailed(TargetsError):
+    """The engine runs, but fails or answers nonsense."""
+
+
+class DeviceMissing(TargetsError):
+    """The device is not the machine we are on, and cannot be reached."""

@@ -1,0 +1,98 @@
+"""The only clock in the project.
+
+Warm up until the running median settles; then take a number of samples that was fixed before the first of them, so
+that nobody stops when the figures look good. Two models are timed in turns, the order within each pair drawn by
+seed: what the machine does to one it does to the other. The garbage collector rests meanwhile.
+"""
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+
+Call = Callable[[], object]
+
+WINDOW = 10  # runs per median while warming up
+SETTLED = 0.02  # two windows in a row within 2 %: below what 299 samples can tell apart on a quiet machine
+NS_PER_MS = 1e6
+
+
+def now_s() -> float:
+    """Seconds on a clock that never goes back; only differences mean anything."""
+    return time.perf_counter()
+
+
+def settle(call: Call, *, max_seconds: float = 10.0) -> tuple[int, float]:
+    """Warm up until two medians of ten runs agree within 2 %, or time is over.
+
+    Returns how many runs it took and the last median in ms. One run is always made.
+    """
+    started = now_s()
+    times_ms: list[float] = []
+    before = float("inf")
+    with _no_garbage_collection():
+        while True:
+            times_ms.append(_once_ms(call))
+            if len(times_ms) % WINDOW == 0:
+                current = median(times_ms[-WINDOW:])
+                if abs(current - before) <= SETTLED * current:
+                    break
+                before = current
+            if now_s() - started >= max_seconds:
+                break
+    return len(times_ms), median(times_ms[-WINDOW:])
+
+
+def count_for(median_ms: float, *, seconds: float, least: int = 299, most: int = 2000) -> int:
+    """How many samples to take in about this time. 299 is the least that bounds a p99 from above with 95 %."""
+    if least > most:
+        raise ValueError(f"least ({least}) is above most ({most})")
+    affordable = most if median_ms <= 0 else int(min(seconds * 1000 / median_ms, most))
+    return max(least, affordable)
+
+
+def sample_ms(call: Call, *, count: int) -> tuple[float, ...]:
+    """The time of each of `count` calls."""
+    with _no_garbage_collection():
+        return tuple(_once_ms(call) for _ in range(count))
+
+
+def sample_pairs_ms(
+    reference: Call, candidate: Call, *, count: int, seed: int = 0
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The times of `count` calls of each, in turns; which goes first within a pair is drawn by seed.
+
+    Use one thread: two open engines with spinning threads slow each other down by 5–60 % from two threads on.
+    """
+    draw = random.Random(seed)  # its own generator: the global one belongs to the training
+    reference_first = [draw.random() < 0.5 for _ in range(count)]
+    reference_ms: list[float] = []
+    candidate_ms: list[float] = []
+    with _no_garbage_collection():
+        for first in reference_first:
+            if first:
+                reference_ms.append(_once_ms(reference))
+            candidate_ms.append(_once_ms(candidate))
+            if not first:
+                reference_ms.append(_once_ms(reference))
+    return tuple(reference_ms), tuple(candidate_ms)
+
+
+def _once_ms(call: Call) -> float:
+    started = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - started) / NS_PER_MS
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
