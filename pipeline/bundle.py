@@ -54,7 +54,7 @@ from pipeline.plan import Plan
 from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
-from pipeline.store import file_digest, refusal, write_bytes, write_json
+from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
 
 EXAMPLES = 16
 
@@ -114,8 +114,8 @@ def write_examples(path: Path, engine: Path, plan: Plan, dataset: Dataset) -> No
     inputs = inputs_for_network(dataset, dataset.test.inputs[:EXAMPLES])
     with closing(plan.target.engine.open(engine, threads=plan.threads)) as ask:
         outputs = ask(inputs)
-    np.savez_compressed(path, inputs=inputs, outputs=outputs, labels=dataset.test.labels[:EXAMPLES])
-    path.chmod(0o644)
+    with written_atomically(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, inputs=inputs, outputs=outputs, labels=dataset.test.labels[:EXAMPLES])
 
 
 def swap(beside: Path, place: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.errors import CheckpointRefused
-from pipeline.store import written_atomically
+from pipeline.store import write_bytes
 
 Architecture = Callable[[], nn.Module]
 
@@ -49,7 +49,8 @@ class Candidate:
         """A fresh network with this candidate's weights, in evaluation mode."""
         if self.architecture is None:
             raise TypeError(f"a candidate of form {self.form.value} has no torch module")
-        module = self.architecture()
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn only to be overwritten
+            module = self.architecture()
         load_weights(module, self.path)
         return module.eval()
 
@@ -63,9 +64,13 @@ class Candidate:
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write the state of `module` as safetensors, atomically."""
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    with written_atomically(path) as beside:
-        safetensors.torch.save_file(state, beside)
+    save_tensors(module.state_dict(), path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None) -> None:
+    """Write named tensors as safetensors, atomically; a full disk is refused like that of any other file."""
+    apart = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_bytes(path, safetensors.torch.save(apart, metadata))
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -1,6 +1,7 @@
 """The loop: stage → candidate → measure → verdict → record.
 
-Every process of a run goes through it in step. Process 0 measures, judges and writes; the others train with it and wait.
+Every process of a run goes through it in step. Process 0 measures, judges and writes; the others train with it and
+wait.
 """
 
 from dataclasses import dataclass, replace
@@ -148,7 +149,7 @@ def out_of_reach(plan: Plan, result: StageResult, yardstick: Yardstick) -> str |
     for verdict in (*result.verdicts, *judged_by_budget(plan, result.measurement, yardstick)):
         if verdict.limit == "max_accuracy_drop_points" and verdict.outcome is Outcome.MISSED:
             return (
-                f"after stage '{result.candidate.stage}' the accuracy is {verdict.measured:.2f} points below the teacher's "
-                f"and the limit is {verdict.bound:g} ({verdict.origin}): out of reach, nothing later was run."
+                f"after stage '{result.candidate.stage}' the accuracy is {verdict.measured:.2f} points below the "
+                f"teacher's and the limit is {verdict.bound:g} ({verdict.origin}): out of reach, nothing later was run."
             )
     return None

@@ -8,7 +8,7 @@ PipelineError             the command ends with this class's `exit_code`
 ├── CheckpointRefused     a file of weights cannot be read, or does not fit the network
 ├── RecipeRefused         a recipe does not exist, or its stages do not fit
 ├── TeacherRefused        the teacher does not answer as a teacher must
-├── NetworkRefused        a network cannot be traced or exported
+├── NetworkRefused        a network does not take the data, or cannot be traced or exported
 ├── OutRefused            a folder cannot be written: read-only, full, or in use by another run
 ├── BundleRefused         a bundle is incomplete or damaged
 └── StageFailed           a stage stopped before its result was complete
@@ -51,7 +51,7 @@ class TeacherRefused(PipelineError):
 
 
 class NetworkRefused(PipelineError):
-    """A network cannot be traced or exported."""
+    """A network does not take the data, or cannot be traced or exported."""
 
 
 class OutRefused(PipelineError):

@@ -59,10 +59,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     engine = manifest.get("engine")
     if not isinstance(engine, dict) or not isinstance(manifest.get("target"), dict):
         raise BundleRefused(f"{folder / MANIFEST} names no engine or no target. {REPAIR}")
+    if not isinstance(engine.get("threads"), int) or engine["threads"] < 1:
+        raise BundleRefused(f"{folder / MANIFEST} does not say with how many threads the engine runs. {REPAIR}")
     for name in listed:
         refuse_outside(folder, name)
     wanted = ("model.onnx", "run.py", engine.get("file"), manifest.get("labels"), manifest.get("examples"))
-    unlisted = [str(name) for name in wanted if name not in listed]
+    unlisted = [str(name) for name in wanted if not isinstance(name, str) or name not in listed]
     if unlisted:
         raise BundleRefused(f"{folder / MANIFEST} lists no {', '.join(unlisted)} among its files. {REPAIR}")
     return manifest
@@ -112,7 +114,13 @@ def refuse_damaged(folder: Path, manifest: Mapping[str, Any]) -> int:
     Raises:
         BundleRefused: naming every file that is missing, changed, or there without being listed.
     """
-    listed: dict[str, str] = manifest["files"]
+    try:
+        return _refuse_damaged(folder, manifest["files"])
+    except OSError as error:
+        raise BundleRefused(f"the bundle {folder} cannot be read ({error}). {REPAIR}") from error
+
+
+def _refuse_damaged(folder: Path, listed: Mapping[str, str]) -> int:
     missing = [name for name in listed if not (folder / name).is_file()]
     changed = [name for name in listed if name not in missing and file_digest(folder / name) != listed[name]]
     there = files_in(folder)

@@ -2,10 +2,12 @@
 
 The JSON form is the program's `--json` output. Schema 1:
 
-    schema 1 · target, recipe, seed · bundle: folder, or null with `stopped` saying why · exit_code 0 met, 1 missed, 3 undecided
+    schema 1 · target, recipe, seed · bundle: folder, or null with `stopped` saying why
+    exit_code: 0 met, 1 missed, 3 undecided
     stages: name, form, reused, seconds, accuracy (0..1), accuracy_n, parameters, macs, size_bytes, latency_p50_ms,
             latency_p99_ms, peak_memory_bytes, reasons (field → why it is null), verdicts
-    engine: runtime, integer_ops, float_ops · speedup: teacher p50 / engine p50 · accuracy_drop_points: 100 · (teacher − engine)
+    engine: runtime, integer_ops, float_ops · speedup: teacher p50 / engine p50
+    accuracy_drop_points: 100 · (teacher − engine)
     verdicts: limit (its name), bound, measured, interval [low, high] (null: unbounded), verdict, why, origin
 """
 

@@ -29,7 +29,8 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.read(handle, 64).decode(errors="replace").strip() or "?"
             raise OutRefused(
-                f"another run (process {holder}) is at work in {folder}. Wait for it, or choose another folder with --out."
+                f"another run (process {holder}) is at work in {folder}. Wait for it, or choose another folder with "
+                "--out."
             ) from error
         except OSError as error:
             raise refusal(path, error) from error

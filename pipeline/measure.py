@@ -1,8 +1,8 @@
 """Measure a candidate on the target, whatever its form, in the one runtime that the engine will use.
 
-A torch candidate is exported and built for the occasion (a fake-quantized one with its integer arithmetic), an ONNX file is
-built as it would be for the target. Accuracy is on the test split. Latency is measured in pairs with the teacher,
-interleaved, so that the speed-up holds on a machine whose speed drifts.
+A torch candidate is exported and built for the occasion (a fake-quantized one with its integer arithmetic), an ONNX
+file is built as it would be for the target. Accuracy is on the test split. Latency is measured in pairs with the
+teacher, interleaved, so that the speed-up holds on a machine whose speed drifts.
 """
 
 from collections.abc import Callable
@@ -96,8 +96,9 @@ def _measure(candidate: Candidate, run: Run, engine: Path, teacher: Path | None)
     except OSError as error:
         missing["peak_memory_bytes"] = f"no process could be started to measure it ({error})"
     return Measurement(
-        conditions=latency.conditions, accuracy=accuracy, latency=latency, pairs=pairs, parameters=parameters, macs=macs,
-        size_bytes=candidate.path.stat().st_size, peak_memory_bytes=memory, missing=missing,
+        conditions=latency.conditions, accuracy=accuracy, latency=latency, pairs=pairs,
+        parameters=parameters, macs=macs, size_bytes=candidate.path.stat().st_size, peak_memory_bytes=memory,
+        missing=missing,
     )  # fmt: skip
 
 

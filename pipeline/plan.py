@@ -1,24 +1,21 @@
 """Everything a run is asked to do, before it starts; and the digests by which finished work is found again."""
 
-import argparse
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.asked import Asked
 from pipeline.candidate import Candidate
 from pipeline.data.find_files import find_all
-from pipeline.errors import DataMissing, UsageRefused
 from pipeline.recipe import Recipe, recipe_named
 from pipeline.stage import Run, Stage
 from pipeline.stages.teach import Network, Teacher
 from pipeline.store import code_version, digest_of, file_digest
-from targets.budget import Budget, limit_from_text
-from targets.find import target_named, target_names
+from targets.budget import Budget
 from targets.target import Target
 
 OWN_PACKAGES = ("pipeline", "targets", "calibration")
@@ -108,36 +105,16 @@ def source_file(function: Callable[..., Any]) -> Path | None:
     return Path(name) if name else None
 
 
-def plan_from(flags: argparse.Namespace) -> Plan:
+def plan_from(asked: Asked) -> Plan:
     """The plan that the flags of the main command ask for.
 
     Raises:
-        UsageRefused: a flag makes no sense · UnknownTarget, RecipeRefused, BudgetUnreadable: what is named is not there
+        RecipeRefused: the recipe's file fails, or holds no recipe
     """
-    if flags.target is None:
-        raise UsageRefused(f"--target is missing. There are: {', '.join(target_names())}. Example: --target x86-cpu")
-    target = target_named(flags.target)
-    recipe = recipe_named(flags.recipe)
-    if flags.threads < 1:
-        raise UsageRefused(f"--threads {flags.threads}: at least one thread is needed.")
-    if not 0 < flags.epochs_scale < math.inf:
-        raise UsageRefused(f"--epochs-scale {flags.epochs_scale}: give a number above 0; 1 leaves the recipe as it is.")
-    if flags.data is not None and not flags.data.is_dir():
-        raise DataMissing(f"--data {flags.data}: there is no such folder.")
-    asked = [
-        limit_from_text(name, text, origin="command line")
-        for name, text in (
-            ("max_latency_ms", flags.max_latency_ms),
-            ("min_speedup", flags.min_speedup),
-            ("max_accuracy_drop_points", flags.max_accuracy_drop),
-            ("max_size_mb", flags.max_size_mb),
-            ("max_memory_mb", flags.max_memory_mb),
-        )
-        if text is not None
-    ]
-    own_file = Path(flags.recipe) if flags.recipe.endswith(".py") or "/" in flags.recipe else None
+    recipe = recipe_named(asked.recipe)
     return Plan(
-        recipe=recipe, target=target, budget=Budget(tuple(asked)).over(recipe.budget.over(target.budget)),
-        out=flags.out or Path("compressed") / f"{recipe.name}-{target.name}", data=flags.data, recipe_file=own_file,
-        seed=flags.seed, threads=flags.threads, epochs_scale=flags.epochs_scale, fresh=flags.fresh,
+        recipe=recipe, target=asked.target, budget=asked.budget.over(recipe.budget.over(asked.target.budget)),
+        out=asked.out or Path("compressed") / f"{recipe.name}-{asked.target.name}", data=asked.data,
+        recipe_file=asked.recipe_file, seed=asked.seed, threads=asked.threads, epochs_scale=asked.epochs_scale,
+        fresh=asked.fresh,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
@@ -43,6 +43,31 @@ class Progress(Protocol):
         ...
 
 
+class Pace:
+    """How long a stage's present task will still take, from the steps of that task alone."""
+
+    def __init__(self) -> None:
+        self.task = ""
+        self.seen_s = 0.0
+        self.spent_s: dict[str, float] = {}
+        self.first: dict[str, float] = {}
+
+    def left_s(self, task: str, done: float, total: float) -> float | None:
+        """Seconds left; None until two steps of the task were seen. Time between two tasks belongs to neither."""
+        now = now_s()
+        self.first.setdefault(task, done)
+        if task == self.task:
+            self.spent_s[task] = self.spent_s.get(task, 0.0) + now - self.seen_s
+        self.task, self.seen_s = task, now
+        steps = done - self.first[task]
+        return self.spent_s[task] / steps * (total - done) if steps > 0 and task in self.spent_s else None
+
+
+def task_of(note: str) -> str:
+    """`training: epoch 3 of 8` → `training`."""
+    return note.split(":")[0]
+
+
 class Quiet:
     """Says nothing: for processes that follow and for tests."""
 
@@ -63,27 +88,24 @@ class Plain:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.stage = ""
-        self.task = ""
-        self.began_s = self.spoke_s = 0.0
+        self.pace = Pace()
+        self.spoke_s = 0.0
 
     def _line(self, text: str) -> None:
         self.stream.write(text + "\n")
         self.stream.flush()
 
     def begin(self, stage: str) -> None:
-        self.stage, self.task = stage, ""
-        self.began_s = self.spoke_s = now_s()
+        self.stage, self.pace, self.spoke_s = stage, Pace(), now_s()
         self._line(f"{stage}: started")
 
     def advance(self, done: float, total: float, note: str = "") -> None:
-        task = note.split(":")[0]
-        if task != self.task:
-            self.task, self.began_s = task, now_s()
+        left_s = self.pace.left_s(task_of(note), done, total)
         if now_s() - self.spoke_s < PLAIN_EVERY_S:
             return
         self.spoke_s = now_s()
-        left = (now_s() - self.began_s) / max(done, 1e-9) * (total - done)
-        self._line(f"{self.stage}: {note}, {100 * done / total:.0f} %, about {duration(left)} left")
+        left = "" if left_s is None else f", about {duration(left_s)} left"
+        self._line(f"{self.stage}: {note}, {100 * done / total:.0f} %{left}")
 
     def say(self, text: str) -> None:
         self._line(text)
@@ -102,10 +124,10 @@ class Terminal:
         self.rows: list[Mapping[str, Any]] = []
         self.bar = RichProgress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console,
+            TextColumn("{task.fields[left]:>12}"), TextColumn("{task.fields[note]}"), console=self.console,
         )  # fmt: skip
         self.task: TaskID | None = None
-        self.note = ""
+        self.pace = Pace()
         self.live = Live(self._draw(), console=self.console, refresh_per_second=4)
         self.live.start()
 
@@ -127,16 +149,14 @@ class Terminal:
 
     def begin(self, stage: str) -> None:
         self._end_task()
-        self.task, self.note = self.bar.add_task(stage, total=None, note=""), ""
+        self.task, self.pace = self.bar.add_task(stage, total=None, note="", left=""), Pace()
 
     def advance(self, done: float, total: float, note: str = "") -> None:
         if self.task is None:
             return
-        task = note.split(":")[0]
-        if task != self.note:  # another task of the same stage: its remaining time is its own
-            self.note = task
-            self.bar.reset(self.task, total=total, note=note)
-        self.bar.update(self.task, completed=done, total=total, note=note)
+        left_s = self.pace.left_s(task_of(note), done, total)
+        left = "" if left_s is None else f"{duration(left_s)} left"
+        self.bar.update(self.task, completed=done, total=total, note=note, left=left)
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)

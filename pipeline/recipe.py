@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from pipeline import recipes
 from pipeline.candidate import Form
 from pipeline.data.dataset import DataSource
-from pipeline.errors import RecipeRefused, nearest
+from pipeline.errors import RecipeRefused
+from pipeline.find_recipe import recipe_file
 from pipeline.stage import Metric, Stage
 from pipeline.stages.teach import Network, Teacher
 from targets.accuracy import top1
@@ -45,7 +45,8 @@ class Recipe:
             if stage.takes is not form:
                 raise RecipeRefused(
                     f"recipe {self.name!r}: stage {stage.name!r} takes {stage.takes.value}, but {before} gives "
-                    f"{form.value}. The order is distill, prune, quantize, export, build; leave out what you do not need."
+                    f"{form.value}. The order is distill, prune, quantize, export, build; leave out what you do not "
+                    "need."
                 )
             form, before = stage.gives, f"stage {stage.name!r}"
         if form is not Form.ENGINE:
@@ -59,30 +60,17 @@ class Recipe:
             )
 
 
-def recipe_names() -> tuple[str, ...]:
-    """The built-in recipes, by listing their folder."""
-    return tuple(sorted(path.stem.replace("_", "-") for path in folder().glob("*.py") if path.stem != "__init__"))
-
-
-def folder() -> Path:
-    """Where the built-in recipes are."""
-    return Path(str(recipes.__file__)).parent
-
-
 def recipe_named(name: str) -> Recipe:
     """A built-in recipe by name, or the user's own by the path of its file, which is executed.
 
     Raises:
         RecipeRefused: there is no such recipe or file, or the file fails, or it has no RECIPE.
     """
-    if name.endswith(".py") or "/" in name:
-        module = _module_at(Path(name))
-    elif name in recipe_names():
-        module = importlib.import_module(f"pipeline.recipes.{name.replace('-', '_')}")
+    path = recipe_file(name)
+    if path is not None:
+        module = _module_at(path)
     else:
-        raise RecipeRefused(
-            nearest(name, recipe_names(), kind="recipe") + " Or give the path of a recipe file of yours."
-        )
+        module = importlib.import_module(f"pipeline.recipes.{name.replace('-', '_')}")
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise RecipeRefused(f"{name} has no RECIPE = Recipe(…) in it. `compress init` writes a file to start from.")
@@ -90,8 +78,6 @@ def recipe_named(name: str) -> Recipe:
 
 
 def _module_at(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise RecipeRefused(f"there is no recipe file {path}. `compress init` writes one to start from.")
     path = path.resolve()
     for place in (str(Path.cwd()), str(path.parent)):  # a recipe may name modules beside it or where the user stands
         if place not in sys.path:
@@ -105,9 +91,13 @@ def _module_at(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except RecipeRefused:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that calls sys.exit is no recipe either
         line = _line_in(path, error)
-        raise RecipeRefused(f"{path}{line} failed: {type(error).__name__}: {error}") from error
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise RecipeRefused(
+            f"{path}{line} failed: {type(error).__name__}: {said.rstrip('.')}. "
+            "Repair it, or start anew with `compress init`."
+        ) from error
     return module
 
 

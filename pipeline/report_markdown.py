@@ -5,6 +5,7 @@ import re
 from pipeline.report_blocks import Cell, Code, Figure, Listing, Mark, Part, Story, Table
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])")
+BREAK = re.compile(r"[ \t\r\n\f\v\u0085\u2028\u2029]+")  # and not the narrow space before a unit
 
 
 def markdown_from(story: Story) -> str:
@@ -22,7 +23,7 @@ def markdown_from(story: Story) -> str:
 
 def escaped(text: str) -> str:
     """`text` so that Markdown shows it as it is, on one line."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return SPECIAL.sub(r"\\\1", BREAK.sub(" ", text))
 
 
 def _part(part: Part) -> str:

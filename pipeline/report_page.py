@@ -31,7 +31,7 @@ table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabu
 th { text-align: left; color: var(--soft); font-weight: 500; white-space: nowrap; }
 th, td { padding: 6px 16px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td:last-child, th:last-child { padding-right: 0; } th.r, td.r { text-align: right; white-space: nowrap; }
-td.l { overflow-wrap: anywhere; } td.l:first-child { white-space: nowrap; }
+td.l { overflow-wrap: break-word; } td span, td.l:first-child { white-space: nowrap; }
 figure { margin: 18px 0; } figure svg { display: block; width: 100%; max-width: 820px; height: auto; }
 svg text { font-size: 12px; font-variant-numeric: tabular-nums; } svg .ink { fill: var(--ink); }
 svg .soft { fill: var(--soft); font-size: 11px; } svg .accent { fill: var(--accent); }

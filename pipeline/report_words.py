@@ -25,7 +25,8 @@ def digits(value: float, *, significant: int = 3) -> str:
     """
     if value == 0:
         return "0"
-    places = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.{significant}g}")  # first, so that 9.996 is 10.0 and not 10.00
+    places = max(0, significant - 1 - math.floor(math.log10(abs(rounded))))
     return grouped(round(value)) if places == 0 else f"{value:.{min(places, 9)}f}"
 
 
@@ -93,7 +94,7 @@ def limit_words(name: str) -> str:
 def bound_words(verdict: Mapping[str, Any]) -> str:
     """The bound of a verdict, with its direction and unit."""
     kind = limit_kind(verdict["limit"])
-    return f"{kind.direction.value} {verdict['bound']:g}{GAP}{'×' if kind.unit == 'x' else kind.unit}"
+    return f"{kind.direction.value} {verdict['bound']:g}{GAP}{unit_words(kind.unit, verdict['bound'])}"
 
 
 def figure_words(verdict: Mapping[str, Any], value: float | None) -> str:
@@ -101,10 +102,19 @@ def figure_words(verdict: Mapping[str, Any], value: float | None) -> str:
     if value is None:
         return DASH
     kind = limit_kind(verdict["limit"])
-    if kind.name == "max_accuracy_drop_points":
-        return f"{points(value).removeprefix('+')} points"
-    unit = "×" if kind.unit == "x" else kind.unit
-    return f"{digits(value)}{GAP}{unit}"
+    return f"{bare_words(verdict, value)}{GAP}{unit_words(kind.unit, value)}"
+
+
+def bare_words(verdict: Mapping[str, Any], value: float) -> str:
+    """The same number without its unit."""
+    if verdict["limit"] == "max_accuracy_drop_points":
+        return points(value).removeprefix("+")
+    return digits(value)
+
+
+def unit_words(unit: str, value: float) -> str:
+    """A unit as it is printed."""
+    return {"x": "×", "points": "point" if value == 1 else "points"}.get(unit, unit)
 
 
 def interval_words(verdict: Mapping[str, Any]) -> str:
@@ -114,8 +124,8 @@ def interval_words(verdict: Mapping[str, Any]) -> str:
     low, high = verdict["interval"]
     if low is not None and low == high:
         return "exact"
-    ends = ["open" if end is None else figure_words(verdict, end) for end in (low, high)]
-    return " … ".join(ends)
+    ends = ["open" if end is None else bare_words(verdict, end) for end in (low, high)]
+    return f"{' … '.join(ends)}{GAP}{unit_words(limit_kind(verdict['limit']).unit, 0)}"
 
 
 def outcome_of(exit_code: int) -> str:

@@ -20,13 +20,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import OutRefused
 
 RESULT = "result.json"
 
 
 def settings_of(value: Any) -> Any:
-    """`value` as plain JSON data that changes when the setting changes: dataclasses by name and fields, functions by name."""
+    """`value` as plain JSON data that changes with the setting: dataclasses by name and fields, functions by name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: settings_of(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
         return {"is": type(value).__qualname__, **fields}
@@ -38,6 +40,11 @@ def settings_of(value: Any) -> Any:
         return {str(key): settings_of(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [settings_of(item) for item in value]
+    if isinstance(value, (set, frozenset)):  # their order differs from process to process
+        return sorted((settings_of(item) for item in value), key=json.dumps)
+    if isinstance(value, np.ndarray):  # its text leaves values out
+        digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+        return {"is": f"array {value.dtype}", "shape": list(value.shape), "digest": digest}
     if isinstance(value, Path):
         return str(value)
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -123,12 +130,19 @@ def read_json(path: Path) -> Any:
 
 def refusal(path: Path, error: OSError) -> OutRefused:
     """What a failed write means to the user, in one sentence."""
+    if error.errno == errno.EFBIG:
+        return OutRefused(
+            f"{path} is larger than a file may be here (`ulimit -f`). Raise that limit, or choose another folder "
+            "with --out."
+        )
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return OutRefused(f"{path.parent} is not a folder, or stands below a file. Choose a folder with --out DIR.")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutRefused(
             f"the disk that holds {path.parent} is full. Everything finished so far is kept: "
             "free some space and run the same command again, or choose another folder with --out."
         )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
         return OutRefused(
             f"{path.parent} cannot be written ({error.strerror}). Choose a folder of yours with --out DIR."
         )

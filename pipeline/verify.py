@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.errors import BundleRefused
 from pipeline.graph.compare import Agreement, agreement
 from pipeline.integrity import REPAIR, bundle_at, read_manifest, refuse_damaged
+from pipeline.manifest import finite
 from targets.engines.ort import open_onnx
 from targets.errors import TargetsError
 from targets.find import target_named, target_names
@@ -66,7 +67,7 @@ class Verification:
 
     def as_json(self) -> dict[str, Any]:
         """For `compress verify --json`."""
-        return {
+        found = {
             "schema": 1,
             "bundle": str(self.bundle),
             "exit_code": self.exit_code,
@@ -79,6 +80,7 @@ class Verification:
             "remarks": list(self.remarks),
             "summary": self.summary,
         }
+        return dict(finite(found))
 
 
 def verify_bundle(folder: Path) -> Verification:
@@ -156,13 +158,19 @@ def operators_in(runtime: Engine | None, engine: Path, manifest: Mapping[str, An
         except TargetsError:
             pass
     said = manifest["engine"]
-    rows = tuple(OperatorRow(**row) for row in said["operators"])
-    return Operators(said["integer_ops"], said["float_ops"], rows)
+    try:
+        rows = tuple(OperatorRow(**row) for row in said["operators"])
+        return Operators(int(said["integer_ops"]), int(said["float_ops"]), rows)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleRefused(
+            f"the manifest of {engine.parent} does not list the engine's operators. {REPAIR}"
+        ) from error
 
 
 def difference_explained(manifest: Mapping[str, Any]) -> str:
     """Why an engine that opens may still answer with other last bits."""
-    machine, made_on = describe_machine(), manifest["conditions"] or {}
+    machine, said = describe_machine(), manifest.get("conditions")
+    made_on = said if isinstance(said, dict) else {}
     if machine.cpu == made_on.get("cpu"):
         return (
             "The processor and the runtime are those the bundle was made with, so the answers should be the same bits."

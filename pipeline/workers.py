@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from pipeline.errors import UsageRefused
 
@@ -64,6 +63,8 @@ def start_workers(*, devices: int, hosts: int, threads: int) -> Workers:
         raise UsageRefused(f"--devices {devices}, but this machine has {gpus} GPU(s). Ask for {gpus} at the most.")
     torch.set_num_threads(max(1, threads // devices))
     torch.set_flush_denormal(True)  # momentum that fades to denormal numbers made steps 15 times slower
+    from lightning_fabric import Fabric  # two seconds, which a refused command and a dry run need not wait
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice for notebooks and clusters, not for this program's user
         fabric = Fabric(

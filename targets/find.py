@@ -46,7 +46,10 @@ def _module_from_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UnknownTarget(f"{path} cannot be read as Python.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UnknownTarget(f"{path} cannot be run: {type(error).__name__}: {error}. Repair the file.") from error
     return module
 
 

@@ -1,7 +1,9 @@
-"""Shifted and mirrored views of a picture, as many as asked for and always the same.
+"""Shifted, mirrored and mixed views of a picture, as many as asked for and always the same.
 
 Shift by padding with zeros and cropping, and mirror left to right: He, Zhang, Ren & Sun 2015, "Deep Residual Learning
-for Image Recognition", arXiv:1512.03385, section 4.2 (there with fresh random numbers at every epoch).
+for Image Recognition", arXiv:1512.03385, section 4.2 (there with fresh random numbers at every epoch). Mix each picture with another of the split: Zhang et al. 2018,
+"mixup", arXiv:1710.09412; for distillation, where the teacher is asked about the mixture, Beyer et al. 2022, "Knowledge
+distillation: A good teacher is patient and consistent", arXiv:2106.05237, section 3.
 
 Here the views are finite: the pixels depend on the seed, the number of the view and the place of the input in its
 split, and on nothing else. So the teacher's answers on a view can be computed once and kept, and a student's epoch can
@@ -21,15 +23,27 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Augment:
-    """`views` views; each shifts by up to `shift` pixels each way and, with `flip`, mirrors every second input."""
+    """`views` views; each shifts by up to `shift` pixels each way and, with `flip`, mirrors every second input.
+
+    mix: the largest share of another picture in a view, 0 (none) … 0.5; labels stay those of the larger part, so a
+    stage that mixes learns from the teacher's answers, not from the labels
+    """
 
     shift: int = 4
     flip: bool = True
     views: int = 8
+    mix: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shift < 0 or self.views < 1:
             raise ValueError(f"an augmentation needs shift ≥ 0 and views ≥ 1, not {self.shift} and {self.views}")
+        if not 0 <= self.mix <= 0.5:
+            raise ValueError(f"the share of the other picture lies in 0 … 0.5, not at {self.mix}")
+
+    def partners(self, *, view: int, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """For each of `count` inputs the place of the picture it is mixed with, and that one's share: (count,) each."""
+        streams = [np.random.default_rng([seed, view, which]) for which in (3, 4)]
+        return streams[0].permutation(count), streams[1].uniform(0, self.mix, size=count).astype(np.float32)
 
     def __call__(self, inputs: Tensor, indices: Tensor, *, view: int, seed: int, count: int) -> Tensor:
         """View number `view` of `inputs` (B, C, H, W), which stand at places `indices` (B,) of a split of `count`."""

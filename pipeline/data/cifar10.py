@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +30,8 @@ PICTURE_BYTES = 3 * 32 * 32
 WHAT = "CIFAR-10 (https://www.cs.toronto.edu/~kriz/cifar.html)"
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Part:
     """Pictures with their labels: uint8 (N, 3, 32, 32) and int64 (N,)."""
 
     pictures: np.ndarray

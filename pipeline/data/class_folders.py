@@ -100,7 +100,9 @@ def copies_among(pictures: Sequence[Picture], *, root: Path, cache: Path) -> dic
             json.dump(copies, beside)
         Path(beside.name).replace(kept)
     except OSError as error:
-        raise OutRefused(f"{kept} cannot be written ({error}). Free some space, or choose another cache.") from error
+        raise OutRefused(
+            f"{kept} cannot be written ({error}). Free some space, or choose another folder with --out."
+        ) from error
     return copies
 
 

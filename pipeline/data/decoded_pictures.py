@@ -65,7 +65,7 @@ def decoded_pixels(
         except OSError as error:
             raise OutRefused(
                 f"the decoded pictures cannot be written below {cache} ({error}). Free some space, or choose "
-                "another cache."
+                "another folder with --out."
             ) from error
     failed: dict[str, str] = json.loads((kept / "failed.json").read_text())
     readable = np.ones(len(paths), dtype=bool)

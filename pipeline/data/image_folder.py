@@ -46,25 +46,28 @@ class ImageFolder:
     folder_name: str | None = None
     pixels_max: int = 89_478_485  # Pillow's own limit; a larger picture is left out before it is decoded
 
+    def __post_init__(self) -> None:
+        _ = self.preprocess  # refuses settings that do not fit when the recipe is written
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From a picture to the network's input."""
+        return Preprocess(
+            channels=self.channels, height=self.size[0], width=self.size[1], resize_short=self.resize_short,
+            mean=self.mean, std=self.std,
+        )  # fmt: skip
+
     def __call__(self, folder: Path | None, *, cache: Path) -> Dataset:
         """List the pictures below `folder`, decode them into `cache` unless they are there already, and deal them."""
         root = self._root(folder)
         classes, pictures, left_out = listed(root)
         copies = copies_among(pictures, root=root, cache=cache)
         chosen, repeated = self._parts(pictures, copies)
-        preprocess = Preprocess(
-            channels=self.channels,
-            height=self.size[0],
-            width=self.size[1],
-            resize_short=self.resize_short,
-            mean=self.mean,
-            std=self.std,
-        )
         order = [place for places in chosen.values() for place in places]
         decoded = decoded_pixels(
             [root / pictures[place].path for place in order],
             changed=[(pictures[p].path, pictures[p].size_bytes, pictures[p].changed_ns) for p in order],
-            preprocess=preprocess,
+            preprocess=self.preprocess,
             cache=cache,
             pixels_max=self.pixels_max,
         )
@@ -78,7 +81,7 @@ class ImageFolder:
                 validation,
                 test,
                 labels=classes,
-                preprocess=preprocess,
+                preprocess=self.preprocess,
                 skipped=(*left_out, *repeated, *_relative(decoded.failed, root)),
             )
         )

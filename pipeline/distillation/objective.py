@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from pipeline.distillation.teacher_answers import teacher_for
+from pipeline.distillation.teacher_answers import KeptAnswers, teacher_for
 from pipeline.distillation.term import Answers, Term
 from pipeline.stage import Run
 from pipeline.training.batches import Batch, Loader
-from pipeline.training.loop import Objective, Training
+from pipeline.training.loop import Objective, Training, epochs_of
 from pipeline.training.taps import tapped
 
 
@@ -23,6 +23,8 @@ def distillation_objective(
         run.workers.device,
     )  # fmt: skip
     teacher = teacher_for(run, loader, taps=sorted({name for term in terms for name in term.teacher_taps}))
+    if isinstance(teacher, KeptAnswers):
+        teacher.prepare(min(loader.views, epochs_of(settings, run)))
     with tapped(student, sorted({name for term in terms for name in term.student_taps})) as seen:
 
         def objective(module: nn.Module, batch: Batch) -> Tensor:

@@ -13,9 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from pipeline.candidate import save_tensors
 from pipeline.distillation.term import Answers
 from pipeline.stage import Run
-from pipeline.store import digest_of, written_atomically
+from pipeline.store import digest_of
 from pipeline.training.batches import Batch, Loader
 from pipeline.training.taps import tapped
 
@@ -39,6 +40,12 @@ class KeptAnswers:
             self.views[batch.view] = self._view(batch.view)
         return Answers(self.views[batch.view][batch.places].to(batch.inputs.device))
 
+    def prepare(self, views: int) -> None:
+        """Compute or read the first `views` views, so that the training after it runs at its own pace."""
+        for view in range(views):
+            self.views[view] = self._view(view)
+        self.module = None
+
     def _view(self, view: int) -> Tensor:
         digest = digest_of(
             self.run.the_teacher().digest, self.run.dataset.digest, self.loader.augment, self.run.seed, view
@@ -50,8 +57,7 @@ class KeptAnswers:
         self.module = self.module or self.run.the_teacher().module().to(self.loader.device)
         logits = self._compute(self.module, view)
         if self.run.workers.leads:
-            with written_atomically(path) as beside:
-                safetensors.torch.save_file({"logits": logits}, beside)
+            save_tensors({"logits": logits}, path)
         return logits
 
     def _compute(self, teacher: torch.nn.Module, view: int) -> Tensor:
@@ -69,9 +75,10 @@ class KeptAnswers:
 
 def _stored(path: object) -> Tensor | None:
     try:
-        return safetensors.torch.load_file(str(path))["logits"]
+        logits: Tensor = safetensors.torch.load_file(str(path))["logits"]
     except (OSError, KeyError, safetensors.SafetensorError):
         return None
+    return logits
 
 
 class LiveAnswers:

@@ -1,7 +1,7 @@
 """Parameters and multiply-accumulates of an ONNX graph, counted from its shapes.
 
-A convolution costs (output elements) · (input channels / groups) · (kernel elements) multiply-accumulates, a matrix product
-(output elements) · (inner length). Everything else is not counted, as is usual.
+A convolution costs (output elements) · (input channels / groups) · (kernel elements) multiply-accumulates, a matrix
+product (output elements) · (inner length). Everything else is not counted, as is usual.
 """
 
 import math

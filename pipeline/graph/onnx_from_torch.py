@@ -38,7 +38,7 @@ def onnx_from_torch(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                module, (example,), written, dynamo=False, opset_version=OPSET,
+                module, (example,), written, dynamo=False, opset_version=OPSET,  # type: ignore[arg-type]
                 input_names=["input"], output_names=["output"],
             )  # fmt: skip
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:

@@ -26,6 +26,16 @@ def traced(module: nn.Module) -> fx.GraphModule:
     for node in graph.graph.nodes:
         if node.op == "placeholder" and list(graph.graph.nodes).index(node) > 0:
             raise NetworkRefused(f"{type(module).__name__} takes more than one input ({node.name}); one is supported.")
+    return without_identities(graph)
+
+
+def without_identities(graph: fx.GraphModule) -> fx.GraphModule:
+    """The graph, in place, without the layers that do nothing, which would hide what follows what."""
+    for node in list(graph.graph.nodes):
+        if isinstance(layer_of(graph, node), nn.Identity):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.recompile()
     return graph
 
 
@@ -56,8 +66,18 @@ def set_layer(graph: fx.GraphModule, name: str, layer: nn.Module) -> None:
 
 
 def tensor_inputs(node: fx.Node) -> list[fx.Node]:
-    """The nodes whose values `node` reads, in order."""
-    return [item for item in node.all_input_nodes if isinstance(item, fx.Node)]
+    """The nodes whose tensors `node` reads, in order."""
+    return [item for item in node.all_input_nodes if not is_number(item)]
+
+
+def is_number(node: fx.Node) -> bool:
+    """Whether `node` is a size, or computed from sizes alone."""
+    if node.op == "call_method" and node.target in ("size", "dim", "numel", "ndimension"):
+        return True
+    if node.op == "call_function" and node.target is getattr:
+        return node.args[1] in ("shape", "ndim")
+    computed = node.op == "call_function" and bool(node.all_input_nodes)
+    return computed and all(is_number(item) for item in node.all_input_nodes)
 
 
 def example_input(shape: tuple[int, ...]) -> torch.Tensor:

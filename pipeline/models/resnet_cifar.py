@@ -61,7 +61,10 @@ class BasicBlock(nn.Module):
 
 
 class ResNetCifar(nn.Module):
-    """A residual network of `depth` = 6n + 2 layers; inputs (N, C, H, W), answers (N, K)."""
+    """A residual network of `depth` = 6n + 2 layers; inputs (N, C, H, W), answers (N, K).
+
+    stem_stride: of the first convolution; 2 halves height and width at the door, for inputs that bear it
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class ResNetCifar(nn.Module):
         classes: int = 10,
         channels: int = 3,
         shortcut: Literal["A", "B"] = "A",
+        stem_stride: int = 1,
     ) -> None:
         super().__init__()
         if depth < 8 or depth % 6 != 2:
@@ -79,7 +83,7 @@ class ResNetCifar(nn.Module):
             raise ValueError(f"a shortcut is 'A' or 'B', not {shortcut!r}")
         if shortcut == "A" and width % 2:
             raise ValueError(f"shortcut 'A' pads half of the channels on either side: width {width} must be even")
-        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, width, 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU()
         blocks = (depth - 2) // 6
@@ -94,7 +98,7 @@ class ResNetCifar(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu1(self.bn1(self.conv1(x)))  # (N, width, H, W)
+        x = self.relu1(self.bn1(self.conv1(x)))  # (N, width, H, W) at stem stride 1
         x = self.layer3(self.layer2(self.layer1(x)))  # (N, 4·width, H/4, W/4)
         answer: Tensor = self.linear(self.flatten(self.pool(x)))  # (N, K)
         return answer

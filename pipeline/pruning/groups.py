@@ -75,7 +75,8 @@ def survives(module: nn.Module, root: str, example: Tensor) -> bool:
         expected = trial(example).shape
     try:
         dependencies = Dependencies(trial, example)
-        channels = int(trial.get_submodule(root).weight.shape[0])  # type: ignore[union-attr]
+        layer: Any = trial.get_submodule(root)
+        channels = int(layer.weight.shape[0])
         group = dependencies.group(root, range(channels // 2))
         if not dependencies.graph.check_pruning_group(group):
             return False

@@ -1,8 +1,11 @@
 """How much a channel matters: the size of the weights that make it and that read it.
 
-Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.1, over whole groups as in Fang et
-al. 2023, arXiv:2301.12900, section 3.3:  I(c) = mean over members of ‖W[c]‖², divided by its mean over the channels, so that
-groups of different layers can be ranked together. Letters: W weight, c channel.
+Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.1, over whole groups as in Fang
+et al. 2023, arXiv:2301.12900, section 3.3.
+
+    I(c) = mean over members of ‖W[c]‖², divided by its mean over the channels
+
+So groups of different layers can be ranked together. Letters: W weight, c channel.
 """
 
 from dataclasses import dataclass

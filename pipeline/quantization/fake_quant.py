@@ -5,10 +5,10 @@ range (straight-through estimator; Jacob et al. 2018, arXiv:1712.05877, section 
 
     q(x) = s · clip( round(x / s), lowest, highest ),   s = amax / highest
 
-The edges: absl logs a warning for each `amax` that is set or loaded, so its logger is told to keep to errors · a state dict without the buffer makes
-loading call `.cuda()`, so the buffer always exists · its exporter knows 8-bit ranges only and freezes scales through
-`.item()`, so for export each quantizer gives way to `GridPoint`, which writes the two ONNX operators itself ·
-`quant_modules.initialize()` patches torch globally and is never called.
+The edges: absl logs a warning for each `amax` that is set or loaded, so its logger is told to keep to errors · a state
+dict without the buffer makes loading call `.cuda()`, so the buffer always exists · its exporter knows 8-bit ranges only
+and freezes scales through `.item()`, so for export each quantizer gives way to `GridPoint`, which writes the two ONNX
+operators itself · `quant_modules.initialize()` patches torch globally and is never called.
 """
 
 from typing import Any
@@ -55,12 +55,12 @@ class QuantizedWeight(nn.Module):
         super().__init__()
         self.layer = layer
         self.axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
-        self.quantizer = weight_quantizer(_weight(layer), bits=bits, axis=self.axis)
+        self.quantizer: Any = weight_quantizer(_weight(layer), bits=bits, axis=self.axis)
 
     def forward(self, inputs: Tensor) -> Tensor:
         weight = _weight(self.layer)
         if self.training:
-            self.quantizer._amax.copy_(channel_amax(weight, axis=self.axis))  # type: ignore[operator,union-attr]
+            self.quantizer._amax.copy_(channel_amax(weight, axis=self.axis))
         return _applied(self.layer, inputs, self.quantizer(weight))
 
 
@@ -73,11 +73,14 @@ def _weight(layer: nn.Module) -> Tensor:
 def _applied(layer: Any, inputs: Tensor, weight: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return F.linear(inputs, weight, layer.bias)
+    plain: Any = layer
+    result: Tensor
     if isinstance(layer, nn.ConvTranspose2d):
-        return F.conv_transpose2d(
-            inputs, weight, layer.bias, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation
+        result = F.conv_transpose2d(
+            inputs, weight, plain.bias, plain.stride, plain.padding, plain.output_padding, plain.groups, plain.dilation
         )
-    result: Tensor = layer._conv_forward(inputs, weight, layer.bias)
+    else:
+        result = plain._conv_forward(inputs, weight, plain.bias)
     return result
 
 
@@ -111,9 +114,9 @@ class GridPoint(nn.Module):
         bits = int(quantizer._num_bits)
         self.highest = 2**bits - 1 if self.unsigned else 2 ** (bits - 1) - 1
         self.lowest = 0 if self.unsigned else -self.highest - (0 if quantizer._narrow_range else 1)
-        self.register_buffer("scale", (amax / self.highest).clone())
         kind = torch.uint8 if self.unsigned else torch.int8
-        self.register_buffer("zero", torch.zeros(self.scale.shape, dtype=kind))  # type: ignore[union-attr]
+        self.register_buffer("scale", (amax / self.highest).clone())
+        self.register_buffer("zero", torch.zeros(amax.shape, dtype=kind))
 
     def forward(self, inputs: Tensor) -> Tensor:
         result: Tensor = _QuantizeDequantize.apply(inputs, self.scale, self.zero, self.lowest, self.highest, self.axis)  # type: ignore[no-untyped-call]

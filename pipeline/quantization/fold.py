@@ -23,7 +23,9 @@ def batch_norm_folded(graph: fx.GraphModule) -> fx.GraphModule:
         if not isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) or after is None:
             continue
         norm = layer_of(graph, after)
-        if not isinstance(norm, NORMS) or norm.running_mean is None or _called_twice(graph, node):
+        if not isinstance(norm, NORMS) or norm.running_mean is None:
+            continue
+        if _called_twice(graph, node) or _called_twice(graph, after):
             continue
         _fold(layer, norm)
         after.replace_all_uses_with(node)
@@ -35,7 +37,7 @@ def batch_norm_folded(graph: fx.GraphModule) -> fx.GraphModule:
 
 
 def _called_twice(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return sum(other.op == "call_module" and other.target == node.target for other in graph.graph.nodes) > 1
+    return [other.target for other in graph.graph.nodes if other.op == "call_module"].count(node.target) > 1
 
 
 @torch.no_grad()

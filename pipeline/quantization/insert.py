@@ -44,7 +44,7 @@ def watched(module: nn.Module, placement: Placement | None = None) -> tuple[fx.G
 def quantized(
     graph: fx.GraphModule, placement: Placement, *, amax: Mapping[str, float], scheme: Scheme
 ) -> fx.GraphModule:
-    """The watched graph, in place, with fake quantizers of the given ranges (by producer node) and weight quantizers."""
+    """The watched graph, in place, with weight quantizers, and fake quantizers of the given ranges by producer."""
     for producer, positive in placement.activations.items():
         unsigned = positive and scheme.unsigned_activations
         set_layer(graph, point_name(producer), activation_quantizer(amax=amax[producer], unsigned=unsigned))

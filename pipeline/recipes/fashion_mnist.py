@@ -6,7 +6,7 @@ Xiao et al. 2017, arXiv:1708.07747.
 from functools import partial
 
 from pipeline.data.augment import Augment
-from pipeline.data.fashion_mnist import FashionMnist
+from pipeline.data.fashion_mnist_files import FashionMnist
 from pipeline.distillation.logits import SoftTargets
 from pipeline.models.resnet_cifar import ResNetCifar
 from pipeline.recipe import Recipe

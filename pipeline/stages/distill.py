@@ -12,6 +12,7 @@ from pipeline.models.checkpoint import load_state
 from pipeline.stage import Run
 from pipeline.training.loop import Training, discard_checkpoint, train
 from pipeline.training.seeds import random_state_kept, seed_for
+from pipeline.training.trial import built, refuse_misfit
 from targets.budget import Budget
 
 
@@ -37,9 +38,10 @@ class Distill:
             student = candidate.module()
         else:
             with random_state_kept(seed_for(run.seed, "student")):
-                student = run.student()
+                student = built(run.student, role="student")
             if run.student_weights is not None:
                 load_state(student, run.student_weights, path=None)
+            refuse_misfit(student, role="student", run=run)
         with distillation_objective(student, terms=self.terms, settings=self.training, run=run) as objective:
             trained = train(student, objective=objective, settings=self.training, run=run)
         path = run.folder / "weights.safetensors"

@@ -1,13 +1,13 @@
-"""Write the network as ONNX, quantizers as explicit QuantizeLinear and DequantizeLinear pairs, and check the answers."""
+"""Write the network as ONNX, each quantizer as a QuantizeLinear and a DequantizeLinear, and check the answers."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
@@ -20,6 +20,7 @@ from pipeline.quantization.fake_quant import exportable, has_quantizers
 from pipeline.stage import Run
 from pipeline.store import written_atomically
 from targets.budget import Budget
+from targets.engines.session import open_session, runner_of
 
 CHECKED_INPUTS = 64
 
@@ -52,8 +53,8 @@ class Export:
         if same.equal_answers < self.least_equal or not np.isfinite(same.largest):
             raise StageFailed(
                 f"the exported network gives the same answer as the torch one on {100 * same.equal_answers:.1f} % of "
-                f"{same.inputs} validation inputs (at least {100 * self.least_equal:.0f} % wanted). The export is wrong; "
-                f"the file is kept at {path} for inspection."
+                f"{same.inputs} validation inputs (at least {100 * self.least_equal:.0f} % wanted). The export is "
+                f"wrong; the file is kept at {path} for inspection."
             )
         return Candidate(self.name, self.gives, run.digest, path, candidate, {"agreement": asdict(same)})
 
@@ -63,11 +64,8 @@ class Export:
 
 def answers_of_onnx(path: Path, inputs: np.ndarray) -> np.ndarray:
     """What the file answers when every operator is run as it is written, by ONNX Runtime without optimisation."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(None, {"input": one[None]})[0] for one in inputs])
+    with closing(runner_of(open_session(path, threads=1, optimize=False), path=path)) as runner:
+        return runner(inputs)
 
 
 def onnx_of(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from pipeline.candidate import Architecture, Candidate, Form, save_weights
 from pipeline.distillation.logits import SoftTargets
 from pipeline.distillation.objective import distillation_objective
 from pipeline.distillation.term import Term
+from pipeline.errors import NetworkRefused
 from pipeline.pruning.allocation import cut_places, widths_for
 from pipeline.pruning.groups import Dependencies
 from pipeline.pruning.magnitude import Magnitude
@@ -67,6 +68,11 @@ class Prune:
         """Cut in place; says for each group how many channels it had and has."""
         dependencies = Dependencies(student, example)
         groups = dependencies.groups()
+        if not groups:
+            raise NetworkRefused(
+                f"no channel of {type(student).__name__} can go without breaking its forward(). "
+                "Leave the prune stage out of the recipe."
+            )
         scores = {
             group.root: self.importance(dependencies.group(group.root, range(group.channels))) for group in groups
         }

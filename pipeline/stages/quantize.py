@@ -59,7 +59,7 @@ class Quantize:
         }  # fmt: skip
         if self.training is not None:
             with distillation_objective(student, terms=self.terms, settings=self.training, run=run) as objective:
-                trained = train(student, objective=objective, settings=self.training, run=run)
+                trained = train(student, objective=objective, settings=self.training, run=run, untrained_score=before)
             facts["validation_score"] = trained.best_score
         path = run.folder / "weights.safetensors"
         if run.workers.leads:

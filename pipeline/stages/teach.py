@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from pipeline.candidate import Architecture, Candidate, Form, save_weights
 from pipeline.data.dataset import Dataset
-from pipeline.errors import TeacherRefused
+from pipeline.errors import DataRefused, TeacherRefused
 from pipeline.models.checkpoint import load_state, state_from_file
 from pipeline.stage import Run
 from pipeline.store import file_digest
 from pipeline.training.batches import Batch
 from pipeline.training.loop import Training, discard_checkpoint, train, validation_score
 from pipeline.training.seeds import random_state_kept, seed_for
+from pipeline.training.trial import built, refuse_misfit
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ def teach(teacher: Teacher, *, weights: Path | None, run: Run) -> Candidate:
         CheckpointRefused: the file cannot be read or does not fit · TeacherRefused: it answers no better than chance.
     """
     with random_state_kept(seed_for(run.seed, "teacher")):
-        module = teacher.factory()
+        module = built(teacher.factory, role="teacher")
     facts: dict[str, Any] = {"origin": "trained from the labels"}
     if weights is not None:
         load_state(module, state_from_file(weights), path=weights)
         facts = {"origin": weights.name, "sha256": file_digest(weights)}
         module.eval()
-    else:
+    refuse_misfit(module, role="teacher", run=run)
+    if weights is None:
         assert teacher.training is not None
         trained = train(module, objective=_objective(teacher), settings=teacher.training, run=run)
         facts["validation_score"] = trained.best_score
@@ -81,19 +83,20 @@ def _objective(teacher: Teacher) -> Any:
 
 def refuse_chance(module: nn.Module, *, run: Run, dataset: Dataset) -> None:
     """Refuse a teacher whose validation score is within three standard deviations of guessing."""
-    try:
-        score = validation_score(module, run=run)
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TeacherRefused(
-            f"the teacher cannot answer inputs of shape {dataset.input_shape} ({reason}). "
-            "Check the size and channels of the data in the recipe against what the network expects."
-        ) from error
+    score = validation_score(module, run=run)
     count = len(dataset.validation.labels)
     chance = 1.0 / dataset.classes
     noise = 3.0 * (chance * (1 - chance) / count) ** 0.5
+    if chance + noise >= 1:
+        needed = int(9 * chance / (1 - chance)) + 1
+        raise DataRefused(
+            f"{dataset.name} has {count} validation inputs, too few to tell a teacher of "
+            f"{dataset.classes} classes from guessing: at least {needed} are needed. "
+            "Add data, or deal out a larger share for validation."
+        )
     if not score > chance + noise:
         raise TeacherRefused(
-            f"the teacher answers {100 * score:.1f} % of {count} validation inputs of {dataset.name} right, and guessing "
-            f"gives {100 * chance:.1f} %. Check that weights, class order and normalisation belong to this data."
+            f"the teacher answers {100 * score:.1f} % of {count} validation inputs of {dataset.name} right, and "
+            f"guessing gives {100 * chance:.1f} %. "
+            "Check that weights, class order and normalisation belong to this data."
         )

@@ -40,17 +40,23 @@ def _forward(layer: Any, inputs: Tensor) -> Tensor:
     axes = [axis for axis in range(inputs.dim()) if axis != 1]
     shape = [1, -1] + [1] * (inputs.dim() - 2)
     count = inputs.numel() // inputs.shape[1]
-    sums = torch.cat([inputs.sum(axes), (inputs * inputs).sum(axes), inputs.new_tensor([float(count)])])  # (2C + 1,)
-    sums = distributed.all_reduce(sums)
+    # Sums are taken around the running mean, the same in every process: E[x²] − E[x]² loses its digits far from zero.
+    around = inputs.new_zeros(inputs.shape[1]) if layer.running_mean is None else layer.running_mean.clone()  # (C,)
+    moved = inputs - around.reshape(shape)
+    sums = torch.cat([moved.sum(axes), (moved * moved).sum(axes), inputs.new_tensor([float(count)])])  # (2C + 1,)
+    sums = distributed.all_reduce(sums)  # type: ignore[no-untyped-call]
     channels = inputs.shape[1]
     total = sums[-1]
-    mean = sums[:channels] / total  # (C,)
-    variance = sums[channels:-1] / total - mean * mean  # (C,)
+    offset = sums[:channels] / total  # (C,)
+    mean = around + offset  # (C,)
+    variance = (sums[channels:-1] / total - offset * offset).clamp_min(0.0)  # (C,)
     if layer.track_running_stats:
         with torch.no_grad():
             layer.num_batches_tracked += 1
             share = layer.momentum if layer.momentum is not None else 1.0 / float(layer.num_batches_tracked)
             layer.running_mean.lerp_(mean, share)
             layer.running_var.lerp_(variance * total / (total - 1), share)
-    normal = (inputs - mean.reshape(shape)) * torch.rsqrt(variance.reshape(shape) + layer.eps)
-    return normal if layer.weight is None else normal * layer.weight.reshape(shape) + layer.bias.reshape(shape)
+    normal: Tensor = (moved - offset.reshape(shape)) * torch.rsqrt(variance.reshape(shape) + layer.eps)
+    if layer.weight is not None:
+        normal = normal * layer.weight.reshape(shape) + layer.bias.reshape(shape)
+    return normal

@@ -62,16 +62,27 @@ class Loader:
         """The inputs at `places` (B,) of the training split in one view."""
         split = self.dataset.train
         where = torch.from_numpy(np.ascontiguousarray(places, dtype=np.int64))  # (B,)
-        inputs = rows(split, places)  # (B, …)
-        if self.augment is not None:
-            inputs = self.augment(inputs, where, view=view, seed=self.seed, count=len(split.labels))
+        inputs = self._seen(places, view=view)  # (B, …)
+        if self.augment is not None and self.augment.mix > 0:
+            partners, shares = self.augment.partners(view=view, seed=self.seed, count=len(split.labels))
+            share = torch.from_numpy(shares[places]).reshape(-1, *[1] * (inputs.dim() - 1))  # (B, 1, …)
+            inputs = torch.lerp(inputs.float(), self._seen(partners[places], view=view).float(), share)
         labels = torch.from_numpy(split.labels[places])  # (B,)
         return Batch(normalised(inputs.to(self.device), dataset=self.dataset), labels.to(self.device), where, view)
+
+    def _seen(self, places: np.ndarray, *, view: int) -> Tensor:
+        """Each input at `places` in its view, unmixed, (B, …)."""
+        inputs = rows(self.dataset.train, places)
+        if self.augment is None:
+            return inputs
+        where = torch.from_numpy(np.ascontiguousarray(places, dtype=np.int64))  # (B,)
+        return self.augment(inputs, where, view=view, seed=self.seed, count=len(self.dataset.train.labels))
 
 
 def rows(split: Split, places: np.ndarray | slice) -> Tensor:
     """The raw inputs at `places` of a split, (B, …)."""
-    return torch.from_numpy(np.ascontiguousarray(split.inputs[places]))
+    chosen = np.ascontiguousarray(split.inputs[places])
+    return torch.from_numpy(chosen if chosen.flags.writeable else chosen.copy())  # torch warns of a read-only map
 
 
 def normalised(inputs: Tensor, *, dataset: Dataset) -> Tensor:
@@ -90,7 +101,7 @@ def normalised(inputs: Tensor, *, dataset: Dataset) -> Tensor:
 def answers_on(module: torch.nn.Module, split: Split, *, dataset: Dataset, batch: int, device: torch.device) -> Tensor:
     """The network's outputs on a split, (N, …), in evaluation mode, without gradients."""
     was_training = module.training
-    module.eval()
+    module.to(device).eval()
     with torch.inference_mode():
         outputs = [
             module(normalised(rows(split, slice(start, start + batch)).to(device), dataset=dataset)).cpu()

@@ -46,6 +46,10 @@ class Training:
     augment: Augment | None = None
     clip: float | None = None
 
+    def __post_init__(self) -> None:
+        if not (self.epochs >= 1 and self.batch >= 1):
+            raise ValueError(f"a training needs at least one epoch and a batch of one, not {self.epochs}, {self.batch}")
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -55,31 +59,57 @@ class Trained:
     best_score: float
 
 
-def train(module: nn.Module, *, objective: Objective, settings: Training, run: Run) -> Trained:
+def epochs_of(settings: Training, run: Run) -> int:
+    """Passes over the training split, with `--epochs-scale`; at least one."""
+    return max(1, round(settings.epochs * run.epochs_scale))
+
+
+def train(
+    module: nn.Module, *, objective: Objective, settings: Training, run: Run, untrained_score: float | None = None
+) -> Trained:
     """Train `module` in place on `objective`, mean of which over a batch is minimised.
 
+    untrained_score: the validation score it comes with; given, the network as it came is a candidate for the best
     Continues from `run.folder/training.safetensors` when a training of the same settings was interrupted there.
 
     Raises:
         StageFailed: the loss is no longer a number.
     """
-    epochs = max(1, round(settings.epochs * run.epochs_scale))
+    epochs = epochs_of(settings, run)
     with random_state_kept(seed_for(run.seed, run.digest)), batch_norm_synchronised(module, run.workers):
         loader = Loader(
             run.dataset, settings.augment, settings.batch, run.seed, run.workers.rank, run.workers.count,
             run.workers.device,
         )  # fmt: skip
-        return _train(module, objective=objective, settings=settings, run=run, loader=loader, epochs=epochs)
+        return _train(
+            module,
+            objective=objective,
+            settings=settings,
+            run=run,
+            loader=loader,
+            epochs=epochs,
+            untrained_score=untrained_score,
+        )
 
 
 def _train(
-    module: nn.Module, *, objective: Objective, settings: Training, run: Run, loader: Loader, epochs: int
+    module: nn.Module,
+    *,
+    objective: Objective,
+    settings: Training,
+    run: Run,
+    loader: Loader,
+    epochs: int,
+    untrained_score: float | None,
 ) -> Trained:
     digest = digest_of(run.digest, settings, epochs, run.workers.count)
     checkpoint = run.folder / "training.safetensors"
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.to(device=run.workers.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = settings.optimizer(module.parameters())
-    state = load_training(checkpoint, module=module, optimizer=optimizer, digest=digest) or TrainingState()
+    state = TrainingState()
+    if untrained_score is not None:
+        state.best_score, state.best = untrained_score, copied_state(module)
+    state = load_training(checkpoint, module=module, optimizer=optimizer, digest=digest) or state
     run.workers.wait()  # no process overwrites the checkpoint before all have read it
     wrapped, fast = run.workers.fabric.setup(module, optimizer)
     steps, total = loader.steps, loader.steps * epochs
@@ -99,7 +129,8 @@ def _train(
             fast.step()
             losses += loss.detach()
             state.step += 1
-            if run.workers.leads and now_s() - kept_s > CHECKPOINT_EVERY_S:
+            # After the last step of an epoch the checkpoint waits for the score: a resumed run would leave it out.
+            if run.workers.leads and state.step % steps and now_s() - kept_s > CHECKPOINT_EVERY_S:
                 state.losses = _finite(losses, state.step, steps)
                 save_training(checkpoint, state, weights=module.state_dict(), optimizer=optimizer, digest=digest)
                 kept_s = now_s()
@@ -110,7 +141,7 @@ def _train(
         losses.zero_()
         if score >= state.best_score:
             state.best_score = score
-            state.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+            state.best = copied_state(module)
         if run.workers.leads:
             save_training(checkpoint, state, weights=module.state_dict(), optimizer=optimizer, digest=digest)
             kept_s = now_s()
@@ -119,6 +150,11 @@ def _train(
     run.workers.wait()
     module.eval()
     return Trained(tuple(state.history), state.best_score)
+
+
+def copied_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state of the network as it is now."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def validation_score(module: nn.Module, *, run: Run) -> float:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from pipeline.store import written_atomically
+from pipeline.candidate import save_tensors
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,7 @@ def save_training(
         "digest": digest, "step": state.step, "losses": state.losses, "best_score": state.best_score,
         "history": [asdict(epoch) for epoch in state.history], "optimizer": plain,
     }  # fmt: skip
-    with written_atomically(path) as beside:
-        safetensors.torch.save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-            beside,
-            metadata={"training": json.dumps(about)},
-        )
+    save_tensors(tensors, path, metadata={"training": json.dumps(about)})
 
 
 def load_training(

@@ -48,8 +48,8 @@ def test_40_pairs_are_taken_in_turns_in_an_order_drawn_by_seed() -> None:
         return "".join(calls)
 
     first = order(1)
-    pairs = [first[place : place + 2] for place in range(0, 80, 2)]
-    assert set(pairs) == {"ab", "ba"}  # each pair holds both; both orders occur
+    pairs = [first[place : place + 4] for place in range(0, 160, 4)]
+    assert set(pairs) == {"aabb", "bbaa"}  # each pair holds both, each timed call after an untimed one; both orders occur
     assert order(1) == first
     assert order(2) != first
 

@@ -150,7 +150,12 @@ def journey_in(work: Path, dataset: Dataset) -> Journey:
     operators = OnnxRuntime().operators(engine)
     weights = work / "weights.safetensors"
     weights.write_bytes(b"x" * 4000)
-    placement = {"activations": {"x": False}, "repeats": {}, "weights": ["conv"], "kept_float": {"head": "the last <i>"}}
+    placement = {
+        "activations": {"x": False},
+        "repeats": {},
+        "weights": ["conv"],
+        "kept_float": {"head": "the last <i>"},
+    }
     quantize_facts = {
         "placement": placement, "scheme": {"weight_bits": 7, "why": "no VNNI"},
         "validation_score_untrained": 0.9, "validation_score": 0.95,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.dataset import inputs_for_network
-from pipeline.data.digits import Digits
+from pipeline.data.sklearn_digits import Digits
 
 
 def test_750_197_and_850_grey_pictures_of_32_by_32_come_out(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.fashion_mnist import FILES, FashionMnist, array_from_idx
+from pipeline.data.fashion_mnist_files import FILES, FashionMnist, array_from_idx
 from pipeline.errors import DataMissing, DataRefused
 
 

@@ -185,7 +185,7 @@ def test_6_files_of_which_none_is_a_picture_are_refused(tmp_path: Path) -> None:
 
 def test_a_cache_that_is_a_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(OutRefused, match="choose another cache"):
+    with pytest.raises(OutRefused, match="another folder with --out"):
         SMALL(flowers(tmp_path / "flowers"), cache=tmp_path / "cache")
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from pipeline.data.dataset import Dataset, Split, checked, split_indices
 from pipeline.data.preprocess import Preprocess, pixels_for
@@ -30,6 +29,8 @@ class Digits:
 
     def __call__(self, folder: Path | None = None, *, cache: Path | None = None) -> Dataset:
         """The data set; it is part of scikit-learn, so neither `folder` nor `cache` is looked at."""
+        from sklearn.datasets import load_digits  # more than a second, which listing the recipes need not wait
+
         source = load_digits()
         pictures = np.round(source.images * (255 / GREY_MAX)).astype(np.uint8)  # (1797, 8, 8)
         labels = source.target.astype(np.int64)

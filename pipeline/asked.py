@@ -1,0 +1,72 @@
+"""What the flags of the main command ask for, checked as far as that needs no torch: a slip is told at once."""
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DataMissing, UsageRefused
+from pipeline.find_recipe import recipe_file
+from targets.budget import LIMIT_KINDS, Budget, Limit, limit_from_text
+from targets.find import target_named, target_names
+from targets.target import Target
+
+SEED_MOST = 2**63  # NumPy refuses negative seeds, torch those of more than 64 bits
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One command, its flags found sensible.
+
+    recipe: as the user wrote it · recipe_file: the user's own file, or None for a built-in recipe
+    budget: the limits of the command line alone · out: None leaves the choice to the plan
+    """
+
+    target: Target
+    recipe: str
+    recipe_file: Path | None
+    data: Path | None
+    out: Path | None
+    budget: Budget
+    seed: int
+    threads: int
+    devices: int
+    epochs_scale: float
+    fresh: bool
+
+
+def asked_from(flags: argparse.Namespace) -> Asked:
+    """What the flags ask for.
+
+    Raises:
+        UsageRefused: a flag makes no sense · DataMissing: --data is no folder
+        UnknownTarget, RecipeRefused, BudgetUnreadable: what is named is not there
+    """
+    if flags.target is None:
+        raise UsageRefused(f"--target is missing. There are: {', '.join(target_names())}. Example: --target x86-cpu")
+    target = target_named(flags.target)
+    own_file = recipe_file(flags.recipe)
+    for name, count, what in (
+        ("--threads", flags.threads, "thread"),
+        ("--devices", flags.devices, "process"),
+    ):
+        if count < 1:
+            raise UsageRefused(f"{name} {count}: at least one {what} is needed.")
+    if not 0 <= flags.seed < SEED_MOST:
+        raise UsageRefused(f"--seed {flags.seed}: give a whole number from 0 to 2⁶³ − 1.")
+    if not 0 < flags.epochs_scale < math.inf:
+        raise UsageRefused(f"--epochs-scale {flags.epochs_scale}: give a number above 0; 1 leaves the recipe as it is.")
+    if flags.data is not None and not flags.data.is_dir():
+        raise DataMissing(f"--data {flags.data}: there is no such folder. Name the one that holds the recipe's files.")
+    return Asked(
+        target, flags.recipe, own_file, flags.data, flags.out, Budget(limits_from(flags)),
+        flags.seed, flags.threads, flags.devices, flags.epochs_scale, flags.fresh,
+    )  # fmt: skip
+
+
+def limits_from(flags: argparse.Namespace) -> tuple[Limit, ...]:
+    """The limits that the command line sets."""
+    written = {kind.name: getattr(flags, kind.name) for kind in LIMIT_KINDS}
+    return tuple(
+        limit_from_text(name, text, origin="command line") for name, text in written.items() if text is not None
+    )

@@ -1,0 +1,176 @@
+"""How much of a run is our own doing, and what the training loop costs over a bare PyTorch loop.
+
+    python tools/overhead.py run            a whole `compress --target x86-cpu`: the share of its wall time that is neither
+                                            training, nor evaluation, nor measuring (goal: under 5 %)
+    python tools/overhead.py step           time per step of the loop over a bare loop doing the same work, in
+                                            alternating epochs (goal: within 5 %)
+"""
+
+import argparse
+import json
+import pkgutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from targets.accuracy import top1
+from targets.devices.null import TARGET
+from targets.stopwatch import now_s
+
+from pipeline.candidate import Candidate, Form
+from pipeline.data.augment import Augment
+from pipeline.data.sklearn_digits import Digits
+from pipeline.models.resnet_cifar import ResNetCifar
+from pipeline.progress import Quiet
+from pipeline.stage import Run
+from pipeline.training.batches import Batch, Loader
+from pipeline.training.loop import Training, train
+from pipeline.training.optimizers import Sgd, learning_rate
+from pipeline.workers import start_workers
+
+# What counts as work: where it is called → what it is.
+WORK = {
+    "pipeline.stages.teach.train": "training",
+    "pipeline.stages.distill.train": "training",
+    "pipeline.stages.prune.train": "training",
+    "pipeline.stages.quantize.train": "training",
+    "pipeline.distillation.teacher_answers.KeptAnswers._compute": "teacher answers",
+    "pipeline.stages.teach.validation_score": "evaluation",
+    "pipeline.stages.quantize.validation_score": "evaluation",
+    "pipeline.stages.quantize.observe": "calibration",
+    "pipeline.measure._measure": "measuring",
+}
+
+
+def main() -> None:
+    """Run the part that was asked for and print its figures."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("part", choices=("run", "step", "inside"))
+    flags.add_argument("--epochs-scale", default="1")
+    flags.add_argument("--rounds", type=int, default=10)
+    flags.add_argument("--spent", type=Path)
+    asked = flags.parse_args()
+    if asked.part == "run":
+        whole_run(asked.epochs_scale)
+    elif asked.part == "inside":
+        inside(asked.epochs_scale, asked.spent)
+    else:
+        steps(asked.rounds)
+
+
+def whole_run(epochs_scale: str) -> None:
+    """A run in a process of its own, timed from outside; what it spent on work, timed from inside."""
+    with tempfile.TemporaryDirectory() as folder:
+        spent = Path(folder) / "spent.json"
+        command = [sys.executable, __file__, "inside", "--epochs-scale", epochs_scale, "--spent", str(spent)]
+        began = now_s()
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, cwd=folder)
+        wall = now_s() - began
+        work: dict[str, float] = json.loads(spent.read_text())
+    for name, seconds in sorted(work.items(), key=lambda item: -item[1]):
+        print(f"{name:16s} {seconds:8.2f} s  {100 * seconds / wall:5.1f} %")
+    rest = wall - sum(work.values())
+    print(f"{'everything else':16s} {rest:8.2f} s  {100 * rest / wall:5.1f} %   (goal: under 5 %)")
+    print(f"{'wall':16s} {wall:8.2f} s")
+
+
+def inside(epochs_scale: str, spent: Path) -> None:
+    """The run itself, with its work timed; nested work is counted once."""
+    from pipeline.cli import main as compress
+
+    seconds: dict[str, float] = {}
+    with ExitStack() as stack:
+        busy = [False]
+        for place, name in WORK.items():
+            stack.enter_context(timed(place, name, seconds, busy))
+        compress(["--target", "x86-cpu", "--epochs-scale", epochs_scale, "--out", "out"])
+    spent.write_text(json.dumps(seconds))
+
+
+@contextmanager
+def timed(place: str, name: str, seconds: dict[str, float], busy: list[bool]) -> Iterator[None]:
+    """Add the time of every outermost call of `place` to `seconds[name]`."""
+    original = pkgutil.resolve_name(place)
+
+    def wrapper(*arguments: Any, **keywords: Any) -> Any:
+        if busy[0]:
+            return original(*arguments, **keywords)
+        busy[0], began = True, now_s()
+        try:
+            return original(*arguments, **keywords)
+        finally:
+            seconds[name] = seconds.get(name, 0.0) + now_s() - began
+            busy[0] = False
+
+    with mock.patch(place, wrapper):
+        yield
+
+
+def steps(rounds: int) -> None:
+    """Epochs of our loop and of a bare one in turns; the median step of each, and the median ratio of the pairs."""
+    workers = start_workers(devices=1, hosts=1, threads=torch.get_num_threads())
+    dataset = Digits()(None, cache=Path(tempfile.mkdtemp()))
+    settings = Training(epochs=1, batch=32, optimizer=Sgd(lr=0.05), augment=Augment(shift=3, flip=False, views=4))
+    teacher = Candidate("teacher", Form.TORCH, "", Path(), None)
+    ours, bare = [], []
+    for number in range(rounds):
+        run = Run(
+            TARGET, dataset, teacher, None, None, top1, Path(tempfile.mkdtemp()), str(number), Path(), number, 1, 1.0,
+            workers, Quiet(),
+        )  # fmt: skip
+        loader = Loader(dataset, settings.augment, settings.batch, number)
+        pair: list[tuple[list[float], Callable[..., None]]] = [(ours, our_epoch), (bare, bare_epoch)]
+        for times, epoch in pair if number % 2 else reversed(pair):
+            times.append(statistics.median(step_times(epoch, network(), loader, settings, run)))
+    ratios = [mine / plain for mine, plain in zip(ours, bare, strict=True)]
+    print(f"our loop   {1000 * statistics.median(ours):7.2f} ms per step")
+    print(f"bare loop  {1000 * statistics.median(bare):7.2f} ms per step")
+    print(f"ratio      {statistics.median(ratios):7.3f}  (median of {rounds} pairs; goal: at most 1.05)")
+
+
+def network() -> torch.nn.Module:
+    """The student of the recipe `digits`."""
+    torch.manual_seed(0)
+    return ResNetCifar(8, width=32, channels=1, shortcut="B", stem_stride=2)
+
+
+def step_times(epoch: Callable[..., None], module: torch.nn.Module, *arguments: Any) -> list[float]:
+    """Seconds between the starts of consecutive steps."""
+    starts: list[float] = []
+    epoch(module, starts, *arguments)
+    return [after - before for before, after in zip(starts, starts[1:], strict=False)]
+
+
+def our_epoch(module: torch.nn.Module, starts: list[float], _loader: Loader, settings: Training, run: Run) -> None:
+    """One epoch of `pipeline.training.loop.train`."""
+
+    def objective(wrapped: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        starts.append(now_s())
+        return torch.nn.functional.cross_entropy(wrapped(batch.inputs), batch.labels)
+
+    train(module, objective=objective, settings=settings, run=run)
+
+
+def bare_epoch(module: torch.nn.Module, starts: list[float], loader: Loader, settings: Training, _run: Run) -> None:
+    """The same batches, network and optimiser in the plainest loop there is."""
+    module.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = settings.optimizer(module.parameters())
+    for step, batch in enumerate(loader.epoch(0)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps=loader.steps, peak=settings.optimizer.lr, warmup=settings.warmup)
+        starts.append(now_s())
+        loss = torch.nn.functional.cross_entropy(module(batch.inputs), batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+if __name__ == "__main__":
+    main()
