@@ -8,11 +8,13 @@ goes, this function changes and nothing else does (decisions/0003).
 import io
 import logging
 import warnings
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from pipeline.errors import NetworkRefused
@@ -49,10 +51,31 @@ def onnx_from_torch(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.
     finally:
         noisy.setLevel(level)
     model = onnx.load_from_string(written.getvalue())
+    constants_computed(model)
     constants_unshared(model)
     weights_stored_as_integers(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def constants_computed(model: onnx.ModelProto) -> None:
+    """Replace what is computed from constants alone by its value, in place; quantizers stay.
+
+    The exporter leaves the widths of a padding as a chain of ten operators, behind which no shape is known.
+    """
+    graph = model.graph
+    constants = {constant.name: numpy_helper.to_array(constant) for constant in graph.initializer}
+    for node in list(graph.node):
+        computed = set(node.input) - {""} <= constants.keys() and len(node.output) == 1
+        inner = any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute)
+        if not computed or inner or node.op_type in ("QuantizeLinear", "DequantizeLinear", "Identity"):
+            continue
+        feeds = {name: constants[name] for name in node.input if name}
+        outputs: Any = ReferenceEvaluator(node, opsets={"": OPSET}).run(None, feeds)
+        value = np.asarray(outputs[0])
+        constants[node.output[0]] = value
+        graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+        graph.node.remove(node)
 
 
 def constants_unshared(model: onnx.ModelProto) -> None:

@@ -10,7 +10,7 @@ from types import MethodType
 from typing import Any
 
 import torch
-import torch.distributed.nn.functional as distributed
+import torch.distributed
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -32,6 +32,22 @@ def batch_norm_synchronised(module: nn.Module, workers: Workers) -> Iterator[Non
             del layer.forward  # the class's own forward shows again
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; what each process loses by it is summed likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
 def _forward(layer: Any, inputs: Tensor) -> Tensor:
     if not layer.training:
         return torch.nn.functional.batch_norm(
@@ -44,7 +60,7 @@ def _forward(layer: Any, inputs: Tensor) -> Tensor:
     around = inputs.new_zeros(inputs.shape[1]) if layer.running_mean is None else layer.running_mean.clone()  # (C,)
     moved = inputs - around.reshape(shape)
     sums = torch.cat([moved.sum(axes), (moved * moved).sum(axes), inputs.new_tensor([float(count)])])  # (2C + 1,)
-    sums = distributed.all_reduce(sums)  # type: ignore[no-untyped-call]
+    sums = _SumOverProcesses.apply(sums)  # type: ignore[no-untyped-call]
     channels = inputs.shape[1]
     total = sums[-1]
     offset = sums[:channels] / total  # (C,)

@@ -95,7 +95,7 @@ def normalised(inputs: Tensor, *, dataset: Dataset) -> Tensor:
         return inputs.float()
     mean = torch.tensor(preprocess.mean, device=inputs.device).mul_(255.0)[:, None, None]  # (C, 1, 1)
     std = torch.tensor(preprocess.std, device=inputs.device).mul_(255.0)[:, None, None]
-    return inputs.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+    return inputs.to(torch.float32, copy=True).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
 def answers_on(module: torch.nn.Module, split: Split, *, dataset: Dataset, batch: int, device: torch.device) -> Tensor:

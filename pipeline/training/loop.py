@@ -6,6 +6,7 @@ equals, the latest).
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,13 @@ def train(
         StageFailed: the loss is no longer a number.
     """
     epochs = epochs_of(settings, run)
-    with random_state_kept(seed_for(run.seed, run.digest)), batch_norm_synchronised(module, run.workers):
+    with (
+        random_state_kept(seed_for(run.seed, run.digest)),
+        batch_norm_synchronised(module, run.workers),
+        warnings.catch_warnings(),
+    ):
+        # Of 1×1 and one-channel kernels, whose strides are the same bytes under two names.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         loader = Loader(
             run.dataset, settings.augment, settings.batch, run.seed, run.workers.rank, run.workers.count,
             run.workers.device,

@@ -184,4 +184,4 @@ def test_the_environment_is_read_in_cli_and_words_are_printed_in_the_cli_and_the
             assert module == "pipeline.cli", f"{module}, line {node.lineno} reads the environment"
         called = node.func if isinstance(node, ast.Call) else None
         if isinstance(called, ast.Name) and called.id in ("print", "input", "eval", "exec", "breakpoint"):
-            assert module.startswith("pipeline.handover."), f"{module}, line {node.lineno} calls {called.id}()"
+            assert module.startswith("pipeline.handover."), f"{module}, line {called.lineno} calls {called.id}()"

@@ -65,9 +65,10 @@ def test_its_networks_answer_1_input_of_its_data_with_1_number_per_class(
         data = checked(recipe.data(data_folder, cache=tmp_path))
     except PipelineError as error:
         pytest.skip(f"the data of recipe {recipe.name} is missing: {error}")
-    for network in filter(None, (recipe.teacher, recipe.student)):
+    factories = [each.factory for each in (recipe.teacher, recipe.student) if each is not None]
+    for factory in factories:
         with torch.no_grad():
-            answers = network.factory().eval()(torch.zeros(1, *data.input_shape))
+            answers = factory().eval()(torch.zeros(1, *data.input_shape))
         assert answers.shape == (1, data.classes)
 
 

@@ -23,12 +23,13 @@ FOLDER = Path(pipeline.distillation.__path__[0])
 FLOOR = 2e-6  # a root that is kept from zero; what a method may cost where there is nothing to learn
 
 
-def methods() -> list[type]:
+def methods() -> list[Any]:
     """The term classes that the files of the folder define."""
-    found = []
+    found: list[Any] = []
     for path in sorted(set(FOLDER.glob("*.py")) - {FOLDER / "__init__.py"}):
         module = importlib.import_module(f"pipeline.distillation.{path.stem}")
-        for _, each in inspect.getmembers(module, inspect.isclass):
+        classes: list[tuple[str, Any]] = inspect.getmembers(module, inspect.isclass)
+        for _, each in classes:
             own = each.__module__ == module.__name__ and is_dataclass(each)
             if own and "__call__" in vars(each) and "student_taps" in {f.name for f in fields(each)}:
                 found.append(each)

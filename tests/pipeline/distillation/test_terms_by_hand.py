@@ -42,7 +42,7 @@ def test_the_loss_is_the_mean_over_a_batch_of_3() -> None:
 def test_the_gradient_is_t_times_the_difference_of_softened_probabilities(temperature: float) -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(1, 5, requires_grad=True), torch.randn(1, 5)
-    SoftTargets(temperature=temperature, weight=1.0)(Answers(student), Answers(teacher), LABEL).backward()
+    SoftTargets(temperature=temperature, weight=1.0)(Answers(student), Answers(teacher), LABEL).backward()  # type: ignore[no-untyped-call]
     difference = F.softmax(student.detach() / temperature, 1) - F.softmax(teacher / temperature, 1)
     # d KL / d s = (p_s − p_t) / T; times T² leaves T. Float32.
     torch.testing.assert_close(student.grad, temperature * difference, rtol=1e-4, atol=1e-6)
@@ -55,7 +55,7 @@ def test_from_t_20_to_t_40_the_gradient_changes_by_less_than_5_percent() -> None
     for temperature in (20.0, 40.0):
         torch.manual_seed(1)
         student, teacher = torch.randn(1, 5, requires_grad=True), torch.randn(1, 5)
-        SoftTargets(temperature=temperature, weight=1.0)(Answers(student), Answers(teacher), LABEL).backward()
+        SoftTargets(temperature=temperature, weight=1.0)(Answers(student), Answers(teacher), LABEL).backward()  # type: ignore[no-untyped-call]
         gradients.append(student.grad)
     assert gradients[0] is not None
     assert gradients[1] is not None
@@ -110,7 +110,7 @@ def test_a_map_of_8_by_8_is_pooled_to_4_by_4_and_matches_the_same_map() -> None:
 
 def test_a_map_of_zeros_gives_finite_gradients() -> None:
     ours = torch.zeros(2, 3, 4, 4, requires_grad=True)
-    distance(ours, torch.rand(2, 5, 4, 4)).backward()
+    distance(ours, torch.rand(2, 5, 4, 4)).backward()  # type: ignore[no-untyped-call]
     assert ours.grad is not None
     assert bool(ours.grad.isfinite().all())
 

@@ -93,10 +93,8 @@ def test_5_kinds_of_layers_with_weights_already_on_the_grid_answer_as_before(lay
         weight = layer.weight
         assert isinstance(weight, Tensor)
         weight.copy_(torch.randint(-127, 128, weight.shape) / 127.0)
-        weight.movedim(axis, 0).flatten(1)[:, 0] = 1.0
-        weight.movedim(axis, 0)[:, 0].reshape(weight.shape[axis], -1)[:, 0] = 1.0
-        first = weight.movedim(axis, 0)
-        first[(slice(None), *(0 for _ in range(first.dim() - 1)))] = 1.0  # the largest of each channel
+        for channel in weight.movedim(axis, 0):  # a view of each
+            channel[(0,) * channel.dim()] = 1.0  # the largest of its channel
     # 1/127 is not a float32: each of up to 36 products is off by one unit in the last place.
     torch.testing.assert_close(QuantizedWeight(layer, bits=8).eval()(inputs), layer(inputs), rtol=1e-5, atol=1e-5)
 

@@ -1,6 +1,7 @@
 """Batch norm folded into the layer before it changes no answer."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -37,7 +38,7 @@ class Branch(nn.Module):
         return self.n(x) + x  # type: ignore[no-any-return]
 
 
-NETWORKS = {
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "residual": (partial(ResNetCifar, 8, width=4, shortcut="B"), (3, 16, 16), 0),
     "transposed": (lambda: nn.Sequential(nn.ConvTranspose2d(3, 5, 2, stride=2), nn.BatchNorm2d(5)), (3, 8, 8), 0),
     "linear": (lambda: nn.Sequential(nn.Linear(6, 5, bias=False), nn.BatchNorm1d(5)), (6,), 0),

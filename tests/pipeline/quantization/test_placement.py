@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from pipeline.models.resnet_cifar import PaddedSubsample
 from pipeline.quantization.fold import batch_norm_folded
 from pipeline.quantization.placement import Placement, placement_on
 
-Body = Callable[[nn.ModuleDict, Tensor], Tensor]
+Body = Callable[[Any, Tensor], Any]
 
 
 class Small(nn.Module):
@@ -30,10 +31,11 @@ class Small(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(self, x)  # type: ignore[arg-type]
+        answer: Tensor = self.body(self, x)
+        return answer
 
 
-def placed(body: Callable[..., Tensor], **layers: nn.Module) -> Placement:
+def placed(body: Body, **layers: nn.Module) -> Placement:
     return placement_on(batch_norm_folded(traced(Small(body, **layers))))
 
 
@@ -56,7 +58,7 @@ def test_a_functional_relu_in_6_spellings_is_part_of_the_convolution(relu: Calla
 
 
 def test_a_convolution_that_is_read_twice_is_quantized_before_and_behind_its_relu() -> None:
-    def body(m: Small, x: Tensor) -> Tensor:
+    def body(m: Any, x: Tensor) -> Any:
         x = m.a(x)
         return m.head((m.b(m.relu(x)) + x).mean((2, 3)))
 
@@ -64,7 +66,7 @@ def test_a_convolution_that_is_read_twice_is_quantized_before_and_behind_its_rel
 
 
 def test_a_residual_addition_has_its_2_inputs_and_its_relu_quantized() -> None:
-    def body(m: Small, x: Tensor) -> Tensor:
+    def body(m: Any, x: Tensor) -> Any:
         x = m.relu(m.a(x))
         return m.head(m.relu(m.b(x) + x).mean((2, 3)))
 
@@ -79,9 +81,9 @@ def test_max_pooling_repeats_the_quantizer_of_its_input_1_time() -> None:
 
 
 def test_shortcut_a_repeats_1_quantizer_behind_subsampling_and_padding() -> None:
-    def body(m: Small, x: Tensor) -> Tensor:
+    def body(m: Any, x: Tensor) -> Any:
         x = m.relu(m.a(x))
-        return m.head((m.b(x)[:, :, ::2, ::2] + m.short(x)[:, 2:-2]).mean((2, 3)))  # type: ignore[operator]
+        return m.head((m.b(x)[:, :, ::2, ::2] + m.short(x)[:, 2:-2]).mean((2, 3)))
 
     placement = placed(body, short=PaddedSubsample(stride=2, padding=2))
     assert placement.repeats == {
@@ -90,9 +92,9 @@ def test_shortcut_a_repeats_1_quantizer_behind_subsampling_and_padding() -> None
 
 
 def test_a_concat_has_its_2_inputs_and_its_output_quantized() -> None:
-    def body(m: Small, x: Tensor) -> Tensor:
+    def body(m: Any, x: Tensor) -> Any:
         x = torch.cat([m.relu(m.a(x)), m.b(x)], 1)
-        return m.head(m.wide(x).mean((2, 3)))  # type: ignore[operator]
+        return m.head(m.wide(x).mean((2, 3)))
 
     placement = placed(body, wide=nn.Conv2d(8, 4, 1))
     assert placement.activations == {
@@ -101,7 +103,7 @@ def test_a_concat_has_its_2_inputs_and_its_output_quantized() -> None:
 
 
 def test_2_halves_of_a_chunk_repeat_the_quantizer_and_the_tuple_has_none() -> None:
-    def body(m: Small, x: Tensor) -> Tensor:
+    def body(m: Any, x: Tensor) -> Any:
         one, other = m.relu(m.a(x)).chunk(2, dim=1)
         return m.head(m.b(torch.cat([other, one], 1)).mean((2, 3)))
 
@@ -124,10 +126,10 @@ def test_an_identity_between_convolution_norm_and_relu_hides_none_of_the_3() -> 
 
 
 def test_a_view_by_the_batch_size_keeps_the_sign_and_its_number_has_no_quantizer() -> None:
-    def body(m: Small, x: Tensor) -> Tensor:
+    def body(m: Any, x: Tensor) -> Any:
         x = F.adaptive_avg_pool2d(m.relu(m.a(x)), 1)
         x = x.view(x.size(0), x.shape[1] + x.size(2) - 1)
-        return m.head(m.hidden(x))  # type: ignore[operator]
+        return m.head(m.hidden(x))
 
     placement = placed(body, hidden=nn.Linear(4, 4))
     assert placement.activations == {"x": False, "relu": True, "adaptive_avg_pool2d": True, "hidden": False}
@@ -142,7 +144,7 @@ def test_a_last_convolution_that_is_averaged_is_quantized_and_the_average_is_not
 
 
 def test_2_heads_that_are_joined_stay_float_with_their_concat() -> None:
-    def body(m: Small, x: Tensor) -> Tensor:
+    def body(m: Any, x: Tensor) -> Any:
         x = m.relu(m.a(x))
         return torch.cat([m.b(x), m.c(x)], 1)
 
@@ -163,7 +165,7 @@ def test_a_network_of_1_layer_is_refused() -> None:
 
 
 def test_a_forward_that_branches_on_1_value_is_refused_in_words() -> None:
-    def body(m: Small, x: Tensor) -> Tensor:
+    def body(m: Any, x: Tensor) -> Any:
         return m.head(x) if x.sum() > 0 else m.head(-x)
 
     with pytest.raises(NetworkRefused, match="must not branch"):

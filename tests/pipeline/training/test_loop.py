@@ -141,7 +141,7 @@ def test_the_same_seed_gives_the_same_bits_twice_and_another_seed_others(run_in:
 
 def test_the_random_state_of_3_libraries_is_left_as_it_was(run_in: MakeRun, tmp_path: Path) -> None:
     def states() -> tuple[Any, ...]:
-        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+        return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()  # noqa: NPY002
 
     before = states()
     train(network(), objective=labels_objective(), settings=SHORT, run=run_in(tmp_path))
@@ -163,7 +163,8 @@ def test_3_epochs_are_scaled_to_1_2_3_and_6(run_in: MakeRun, tmp_path: Path, sca
 
 def test_a_loss_that_is_no_number_stops_the_stage_at_its_epoch(run_in: MakeRun, tmp_path: Path) -> None:
     def objective(module: nn.Module, batch: Batch) -> Tensor:
-        return module(batch.inputs).sum() * float("nan")
+        loss: Tensor = module(batch.inputs).sum() * float("nan")
+        return loss
 
     with pytest.raises(StageFailed, match=r"nan after step 4 \(epoch 1\).*learning rate"):
         train(network(), objective=objective, settings=SHORT, run=run_in(tmp_path))
