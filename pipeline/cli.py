@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +22,7 @@ exit codes:
   1    a budget is missed
   2    wrong usage, or input that cannot be used
   3    undecided: what was measured does not settle a budget, and the output says what would
+  70   a bug: the traceback says where
   130  interrupted; the same command goes on where it stopped
 """
 
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `compress … | head` ends quietly
+    # Training threads that wait spin; a shorter spin costs nothing on idle cores and keeps busy ones useful. Read when
+    # torch is loaded, so it is set before.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     from calibration.errors import CalibrationError
     from pipeline.errors import PipelineError
     from targets.errors import TargetsError
@@ -68,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(error), 2)
     except KeyboardInterrupt:
         return _failed("interrupted. Finished stages and the last checkpoint are kept; the same command goes on.", 130)
+    except Exception:  # noqa: BLE001 - anything else is our bug (or the recipe's): its traceback, and a code of its own
+        sys.stderr.write(traceback.format_exc())
+        return _failed("this is a bug of compress, or of the recipe if the last lines above are in its files.", 70)
 
 
 def _failed(message: str, code: int) -> int:

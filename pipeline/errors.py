@@ -1,4 +1,3 @@
-# ruff: noqa: N818 (the names say what happened, for the reader of a traceback and of an `except`)
 """What can go wrong in `pipeline`, in words for the person who started the run.
 
 PipelineError             the command ends with this class's `exit_code`

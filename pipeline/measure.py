@@ -16,7 +16,7 @@ import onnx
 from pipeline.candidate import Candidate, Form
 from pipeline.data.dataset import inputs_for_network
 from pipeline.graph.count import parameters_and_macs
-from pipeline.quantization.lower_unsigned import activations_unsigned
+from pipeline.quantization.lowering import lowered_for
 from pipeline.stage import Run
 from pipeline.stages.export import onnx_of
 from pipeline.store import digest_of, read_json, write_json, written_atomically
@@ -69,8 +69,7 @@ def engine_of(candidate: Candidate, run: Run, *, key: str) -> Path:
         model = onnx.load(candidate.path)
     else:
         model = onnx_of(candidate.module(), input_shape=run.dataset.input_shape)
-    if run.target.scheme().signed_zero_point == 128:
-        model = activations_unsigned(model)
+    model = lowered_for(model, run.target.scheme())
     source = path.with_suffix(".source.onnx")
     with written_atomically(source) as beside:
         onnx.save(model, beside)

@@ -41,11 +41,14 @@ def result_text(journey: Journey, bundle: str | None) -> str:
         text += f"\nspeed-up {journey.speedup:.2f}× over the FP32 teacher in the same runtime\n"
     engine = journey.engine_as_json()
     if engine is not None:
-        text += f"engine: {engine['runtime']}, {engine['integer_ops']} of {engine['integer_ops'] + engine['float_ops']} convolutions and matrix products in integers\n"
+        integer, every = engine["integer_ops"], engine["integer_ops"] + engine["float_ops"]
+        text += f"engine: {engine['runtime']}, {integer} of {every} convolutions and matrix products in integers\n"
     text += "\n"
     told = [(result.candidate.stage, verdict) for result in journey.results for verdict in result.verdicts]
     for stage, verdict in [*told, *(("", verdict) for verdict in journey.verdicts)]:
-        text += f"{SIGNS[verdict.outcome.value]}: {stage + ': ' if stage else ''}{verdict.limit} {verdict.bound:g} ({verdict.origin}): {verdict.why}\n"
+        of_stage = f"{stage}: " if stage else ""
+        text += f"{SIGNS[verdict.outcome.value]}: {of_stage}{verdict.limit} {verdict.bound:g} ({verdict.origin}): "
+        text += f"{verdict.why}\n"
     if journey.stopped:
         text += f"\nstopped: {journey.stopped}\n"
     return text + (f"\nbundle: {bundle}\nreport: {bundle}/report.html\n" if bundle else "")
@@ -66,8 +69,9 @@ def dry_run_text(plan: Plan) -> DryRun:
         weights, missing = {}, str(error)
     told = {
         "schema": 1, "target": plan.target.name, "recipe": recipe.name, "seed": plan.seed, "out": str(plan.out),
-        "data": settings_of(recipe.data), "teacher": settings_of(recipe.teacher), "student": settings_of(recipe.student),
-        "weights": weights, "missing": missing, "stages": stages, "limits": limits,
+        "data": settings_of(recipe.data), "teacher": settings_of(recipe.teacher),
+        "student": settings_of(recipe.student), "weights": weights, "missing": missing, "stages": stages,
+        "limits": limits,
     }  # fmt: skip
     text = f"recipe {recipe.name} for target {plan.target.name} ({plan.target.summary})\n"
     text += f"would write {plan.bundle}\n\n"

@@ -186,10 +186,10 @@ def cells(row: Mapping[str, Any]) -> dict[str, str]:
 
     return {
         "": str(row["name"]) + (" (kept)" if row.get("reused") else ""),
-        "accuracy %": number("accuracy", ".2f", 100),
-        "parameters": number("parameters", ",.0f"),
-        "MACs (million)": number("macs", ".2f", 1e-6),
-        "size (kB)": number("size_bytes", ".0f", 1e-3),
+        "acc %": number("accuracy", ".2f", 100),
+        "params": number("parameters", ",.0f"),
+        "MMACs": number("macs", ".2f", 1e-6),
+        "kB": number("size_bytes", ".0f", 1e-3),
         "p50 ms": number("latency_p50_ms", ".3f"),
         "p99 ms": number("latency_p99_ms", ".3f"),
         "time": duration(row.get("seconds") or 0.0),

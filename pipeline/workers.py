@@ -4,6 +4,7 @@ Lightning Fabric starts them, gives each its rank and averages their gradients. 
 the others follow it from stage to stage. All of them read and write the same `--out`, so hosts share that folder.
 """
 
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,7 @@ def start_workers(*, devices: int, hosts: int, threads: int) -> Workers:
     torch.set_flush_denormal(True)  # momentum that fades to denormal numbers made steps 15 times slower
     from lightning_fabric import Fabric  # two seconds, which a refused command and a dry run need not wait
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its greetings are not this program's
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice for notebooks and clusters, not for this program's user
         fabric = Fabric(

@@ -1,4 +1,3 @@
-# ruff: noqa: N818 (the names say what happened, for the reader of a traceback and of an `except`)
 """What can go wrong on a target, in the user's words.
 
 TargetsError

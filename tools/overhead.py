@@ -1,9 +1,9 @@
 """How much of a run is our own doing, and what the training loop costs over a bare PyTorch loop.
 
-    python tools/overhead.py run            a whole `compress --target x86-cpu`: the share of its wall time that is neither
-                                            training, nor evaluation, nor measuring (goal: under 5 %)
-    python tools/overhead.py step           time per step of the loop over a bare loop doing the same work, in
-                                            alternating epochs (goal: within 5 %)
+python tools/overhead.py run            a whole `compress --target x86-cpu`: the share of its wall time that is neither
+                                        training, nor evaluation, nor measuring (goal: under 5 %)
+python tools/overhead.py step           time per step of the loop over a bare loop doing the same work, in
+                                        alternating epochs (goal: within 5 %)
 """
 
 import argparse
@@ -15,14 +15,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from targets.accuracy import top1
-from targets.devices.null import TARGET
-from targets.stopwatch import now_s
 
 from pipeline.candidate import Candidate, Form
 from pipeline.data.augment import Augment
@@ -34,6 +32,9 @@ from pipeline.training.batches import Batch, Loader
 from pipeline.training.loop import Training, train
 from pipeline.training.optimizers import Sgd, learning_rate
 from pipeline.workers import start_workers
+from targets.accuracy import top1
+from targets.devices.null import TARGET
+from targets.stopwatch import now_s
 
 # What counts as work: where it is called → what it is.
 WORK = {
@@ -119,7 +120,8 @@ def steps(rounds: int) -> None:
     dataset = Digits()(None, cache=Path(tempfile.mkdtemp()))
     settings = Training(epochs=1, batch=32, optimizer=Sgd(lr=0.05), augment=Augment(shift=3, flip=False, views=4))
     teacher = Candidate("teacher", Form.TORCH, "", Path(), None)
-    ours, bare = [], []
+    ours: list[float] = []
+    bare: list[float] = []
     for number in range(rounds):
         run = Run(
             TARGET, dataset, teacher, None, None, top1, Path(tempfile.mkdtemp()), str(number), Path(), number, 1, 1.0,
@@ -145,7 +147,7 @@ def step_times(epoch: Callable[..., None], module: torch.nn.Module, *arguments: 
     """Seconds between the starts of consecutive steps."""
     starts: list[float] = []
     epoch(module, starts, *arguments)
-    return [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    return [after - before for before, after in pairwise(starts)]
 
 
 def our_epoch(module: torch.nn.Module, starts: list[float], _loader: Loader, settings: Training, run: Run) -> None:
@@ -168,7 +170,7 @@ def bare_epoch(module: torch.nn.Module, starts: list[float], loader: Loader, set
         starts.append(now_s())
         loss = torch.nn.functional.cross_entropy(module(batch.inputs), batch.labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

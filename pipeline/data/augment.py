@@ -1,9 +1,10 @@
 """Shifted, mirrored and mixed views of a picture, as many as asked for and always the same.
 
 Shift by padding with zeros and cropping, and mirror left to right: He, Zhang, Ren & Sun 2015, "Deep Residual Learning
-for Image Recognition", arXiv:1512.03385, section 4.2 (there with fresh random numbers at every epoch). Mix each picture with another of the split: Zhang et al. 2018,
-"mixup", arXiv:1710.09412; for distillation, where the teacher is asked about the mixture, Beyer et al. 2022, "Knowledge
-distillation: A good teacher is patient and consistent", arXiv:2106.05237, section 3.
+for Image Recognition", arXiv:1512.03385, section 4.2 (there with fresh random numbers at every epoch). Mix each picture
+with another of the split: Zhang et al. 2018, "mixup", arXiv:1710.09412; for distillation, where the teacher is asked
+about the mixture, Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent",
+arXiv:2106.05237, section 3.
 
 Here the views are finite: the pixels depend on the seed, the number of the view and the place of the input in its
 split, and on nothing else. So the teacher's answers on a view can be computed once and kept, and a student's epoch can

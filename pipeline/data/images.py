@@ -34,7 +34,7 @@ DAMAGE = (IndexError, KeyError, OverflowError, EOFError, MemoryError, SyntaxErro
 PNM_HEADER = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})")
 
 
-class ImageUnreadable(ValueError):  # noqa: N818 — reads as a sentence where it is caught
+class ImageUnreadable(ValueError):
     """The file is missing, damaged, or of a kind that is not read. The message names the file and says which."""
 
 

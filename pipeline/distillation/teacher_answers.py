@@ -34,6 +34,7 @@ class KeptAnswers:
         self.loader = loader
         self.views: dict[int, Tensor] = {}
         self.module: torch.nn.Module | None = None
+        self.wanted = 0  # views announced, for the remaining time
 
     def __call__(self, batch: Batch) -> Answers:
         if batch.view not in self.views:
@@ -42,6 +43,7 @@ class KeptAnswers:
 
     def prepare(self, views: int) -> None:
         """Compute or read the first `views` views, so that the training after it runs at its own pace."""
+        self.wanted = views
         for view in range(views):
             self.views[view] = self._view(view)
         self.module = None
@@ -68,8 +70,9 @@ class KeptAnswers:
             for start in range(0, count, TEACHER_BATCH):
                 places = torch.arange(start, min(start + TEACHER_BATCH, count)).numpy()
                 parts.append(teacher(self.loader.batch_of(places, view=view).inputs).float().cpu())
-                note = f"teacher answers: view {view + 1} of {self.loader.views}"
-                self.run.progress.advance(start + len(places), count, note)
+                views = max(self.wanted, view + 1)
+                note = f"teacher answers: view {view + 1} of {views}"
+                self.run.progress.advance(view * count + start + len(places), views * count, note)
         return torch.cat(parts).clone()
 
 

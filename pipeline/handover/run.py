@@ -28,7 +28,7 @@ BESIDE = ("preprocess.py", "images.py", "png_reader.py", "jpeg_reader.py", "jpeg
 KINDS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32"}
 
 
-class Unanswered(Exception):  # noqa: N818 — what happened, in one word
+class Unanswered(Exception):
     """The message is the whole sentence to print."""
 
 

@@ -1,8 +1,8 @@
 """Handwritten digits that come with scikit-learn, at 32×32: the recipe that runs anywhere, in a few minutes.
 
-A ResNet-14 is trained on the spot. The student is a ResNet-8 that halves the picture at its first layer: wide layers on
-small maps are what integer kernels gain most on (measured: INT8 over float 1.24 for it, 1.02 for one of the same cost on
-full-size maps). Both have projection shortcuts, so that whole residual streams can be pruned.
+A ResNet-14 is trained on the spot. The student is a ResNet-8 that halves the picture at its first layer: wide layers
+on small maps are what integer kernels gain most on (measured: INT8 over float 1.24, and 1.02 for a network of the same
+cost on full-size maps). Both have projection shortcuts, so that whole residual streams can be pruned.
 """
 
 from functools import partial

@@ -12,7 +12,7 @@ from pipeline.candidate import Architecture, Candidate, Form
 from pipeline.data.dataset import inputs_for_network
 from pipeline.errors import StageFailed
 from pipeline.graph.compare import Agreement, agreement
-from pipeline.quantization.lower_unsigned import activations_unsigned
+from pipeline.quantization.lowering import lowered_for
 from pipeline.stage import Run
 from pipeline.store import written_atomically
 from targets.budget import Budget
@@ -38,9 +38,7 @@ class Build:
     def __call__(self, candidate: Candidate, run: Run) -> Candidate:
         engine = run.target.engine
         lowered = run.folder / "lowered.onnx"
-        model = onnx.load(candidate.path)
-        if run.target.scheme().signed_zero_point == 128:
-            model = activations_unsigned(model)
+        model = lowered_for(onnx.load(candidate.path), run.target.scheme())
         with written_atomically(lowered) as beside:
             onnx.save(model, beside)
         path = run.folder / f"engine{engine.suffix}"

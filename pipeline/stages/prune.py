@@ -46,7 +46,14 @@ class Prune:
     def __call__(self, candidate: Candidate, run: Run) -> Candidate:
         student = candidate.module()
         example = torch.zeros(1, *run.dataset.input_shape)
+        before = macs(student, example)
         widths = self._cut(student, example)
+        share = macs(student, example) / before
+        if share > self.keep_macs + 0.01:
+            run.progress.say(
+                f"{self.name}: {100 * share:.0f} % of the operations stay, {100 * self.keep_macs:.0f} % were asked: "
+                f"what may be cut ends there (least={self.least}, multiple={self.multiple})."
+            )
         shapes = shapes_of(student)
         with distillation_objective(student, terms=self.terms, settings=self.training, run=run) as objective:
             trained = train(student, objective=objective, settings=self.training, run=run)
@@ -54,7 +61,7 @@ class Prune:
         if run.workers.leads:
             save_weights(student, path)
             discard_checkpoint(run.folder)
-        facts = {"widths": widths, "shapes": shapes, "validation_score": trained.best_score}
+        facts = {"widths": widths, "shapes": shapes, "macs_share": share, "validation_score": trained.best_score}
         return Candidate(
             self.name, self.gives, run.digest, path, candidate, facts, self.architecture(candidate, run, facts)
         )

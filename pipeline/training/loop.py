@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.augment import Augment
-from pipeline.errors import StageFailed
+from pipeline.errors import RecipeRefused, StageFailed
 from pipeline.stage import Run
 from pipeline.store import digest_of
 from pipeline.training.batch_norm import batch_norm_synchronised
@@ -74,9 +74,14 @@ def train(
     Continues from `run.folder/training.safetensors` when a training of the same settings was interrupted there.
 
     Raises:
-        StageFailed: the loss is no longer a number.
+        StageFailed: the loss is no longer a number · RecipeRefused: the batch cannot be dealt out evenly.
     """
     epochs = epochs_of(settings, run)
+    if settings.batch % run.workers.count:
+        raise RecipeRefused(
+            f"a batch of {settings.batch} cannot be dealt out evenly to {run.workers.count} processes. "
+            "Choose --devices, or the batch in the recipe, so that it can."
+        )
     with (
         random_state_kept(seed_for(run.seed, run.digest)),
         batch_norm_synchronised(module, run.workers),

@@ -20,8 +20,8 @@ class Television(io.StringIO):
 
 def test_a_row_of_8_cells_is_rounded_and_a_missing_number_is_a_dash() -> None:
     assert cells(ROW) == {
-        "": "prune (kept)", "accuracy %": "98.76", "parameters": "270,896", "MACs (million)": "41.00",
-        "size (kB)": "1099", "p50 ms": "0.272", "p99 ms": "–", "time": "1 min 15 s",
+        "": "prune (kept)", "acc %": "98.76", "params": "270,896", "MMACs": "41.00",
+        "kB": "1099", "p50 ms": "0.272", "p99 ms": "–", "time": "1 min 15 s",
     }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_a_log_gets_1_line_per_event_and_none_within_half_a_minute(monkeypatch: 
         "distill: training: epoch 1 of 1, 90 %, about 10 s left",
     ]
     assert lines[4] == "a sentence"
-    assert lines[5].startswith("prune (kept) · accuracy % 98.76 · ")
+    assert lines[5].startswith("prune (kept) · acc % 98.76 · ")
     assert len(lines) == 6
 
 

@@ -49,7 +49,10 @@ def test_40_pairs_are_taken_in_turns_in_an_order_drawn_by_seed() -> None:
 
     first = order(1)
     pairs = [first[place : place + 4] for place in range(0, 160, 4)]
-    assert set(pairs) == {"aabb", "bbaa"}  # each pair holds both, each timed call after an untimed one; both orders occur
+    assert set(pairs) == {
+        "aabb",
+        "bbaa",
+    }  # each pair holds both, each timed call after an untimed one; both orders occur
     assert order(1) == first
     assert order(2) != first
 

@@ -90,3 +90,18 @@ def test_32_answers_come_in_order_whatever_the_batch_and_leave_the_mode_alone(ti
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
     assert network.training
     assert int(network[1].num_batches_tracked) == 0  # type: ignore[arg-type]
+
+
+def test_a_mixed_view_is_the_weighted_sum_of_2_pictures(tiny_data: Data) -> None:
+    data = tiny_data((3, 8, 8), counts=(32, 8, 8))
+    augment = Augment(shift=0, flip=False, views=2, mix=0.5)
+    loader = Loader(data, augment, 8, 7)
+    partners, shares = augment.partners(view=1, seed=7, count=32)
+    assert sorted(partners) == list(range(32)) and shares.min() >= 0 and shares.max() <= 0.5
+    places = np.array([3, 11])
+    plain = [Loader(data, None, 8, 7).batch_of(each, view=0).inputs for each in (places, partners[places])]
+    share = torch.from_numpy(shares[places])[:, None, None, None]
+    expected = plain[0] * (1 - share) + plain[1] * share
+    # 1e-5: mixing before or after normalising differs by float32 rounding only
+    torch.testing.assert_close(loader.batch_of(places, view=1).inputs, expected, rtol=0, atol=1e-5)
+    assert loader.batch_of(places, view=1).labels.tolist() == data.train.labels[places].tolist()
