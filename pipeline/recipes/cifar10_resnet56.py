@@ -34,8 +34,8 @@ RECIPE = Recipe(
     stages=(
         Distill(Training(epochs=4, batch=128, optimizer=Sgd(lr=0.01), augment=VIEWS), terms=TERMS),
         Prune(
-            Training(epochs=12, batch=128, optimizer=Sgd(lr=0.02), augment=VIEWS),
-            keep_macs=0.8,
+            Training(epochs=28, batch=128, optimizer=Sgd(lr=0.05), augment=VIEWS),
+            keep_macs=0.86,
             multiple=16,
             least=0.5,
             terms=TERMS,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -82,7 +83,7 @@ def _objective(teacher: Teacher) -> Any:
 
 
 def refuse_chance(module: nn.Module, *, run: Run, dataset: Dataset) -> None:
-    """Refuse a teacher whose validation score is within three standard deviations of guessing."""
+    """Refuse a teacher within three standard deviations of guessing, or no better than always naming one class."""
     score = validation_score(module, run=run)
     count = len(dataset.validation.labels)
     chance = 1.0 / dataset.classes
@@ -99,4 +100,11 @@ def refuse_chance(module: nn.Module, *, run: Run, dataset: Dataset) -> None:
             f"the teacher answers {100 * score:.1f} % of {count} validation inputs of {dataset.name} right, and "
             f"guessing gives {100 * chance:.1f} %. "
             "Check that weights, class order and normalisation belong to this data."
+        )
+    shares = np.bincount(dataset.validation.labels, minlength=dataset.classes) / count  # (K,)
+    if score <= shares.max():
+        raise TeacherRefused(
+            f"the teacher answers {100 * score:.1f} % of {count} validation inputs of {dataset.name} right, and always "
+            f"answering '{dataset.labels[int(shares.argmax())]}' gives {100 * shares.max():.1f} %. "
+            "Train it longer, or balance the classes."
         )
