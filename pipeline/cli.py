@@ -208,6 +208,8 @@ def _compress(flags: argparse.Namespace) -> int:
     if not leads:
         return journey.exit_code
     bundle = str(plan.bundle) if journey.stopped is None else None
+    if bundle is None and plan.bundle.exists():
+        sys.stderr.write(f"{plan.bundle} is of an earlier run\n")
     told = journey.as_json(target=plan.target.name, recipe=plan.recipe.name, seed=plan.seed, bundle=bundle)
     sys.stdout.write(json.dumps(told, indent=1, allow_nan=False) + "\n" if flags.json else result_text(journey, bundle))
     return journey.exit_code
