@@ -16,9 +16,14 @@ from typing import Any
 import pytest
 
 RECIPE = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
 from networks import large, small
 from pipeline.data.augment import Augment
 from pipeline.data.image_folder import ImageFolder
+from pipeline.distillation.logits import SoftTargets
 from pipeline.recipe import Recipe
 from pipeline.stages.build import Build
 from pipeline.stages.distill import Distill
@@ -30,14 +35,37 @@ from pipeline.training.optimizers import AdamW, Sgd
 
 VIEWS = Augment(shift=1, flip=True, views=2)
 
+
+@dataclass(frozen=True)
+class Hold:
+    # A loss of zero that waits after the first checkpoint of a stage for as long as the file `hold` names the stage.
+    stage: str
+    student_taps = ()
+    teacher_taps = ()
+
+    def __call__(self, student, teacher, labels):
+        while self.held() and list(Path("killed/work").glob(f"{self.stage}-*/training.safetensors")):
+            time.sleep(0.01)
+        return 0.0 * student.logits.sum()
+
+    def held(self):
+        return Path("hold").exists() and Path("hold").read_text() == self.stage
+
+
 RECIPE = Recipe(
     name="long",
     data=ImageFolder(size=(16, 16), resize_short=None),
     teacher=Teacher(large, training=Training(epochs=2, batch=16, optimizer=Sgd(lr=0.05), augment=VIEWS)),
     student=Network(small),
     stages=(
-        Distill(Training(epochs=24, batch=16, optimizer=Sgd(lr=0.05), augment=VIEWS)),
-        Quantize(Training(epochs=16, batch=16, optimizer=AdamW(lr=1e-3), augment=VIEWS)),
+        Distill(
+            Training(epochs=6, batch=16, optimizer=Sgd(lr=0.05), augment=VIEWS),
+            terms=(SoftTargets(), Hold("distill")),
+        ),
+        Quantize(
+            Training(epochs=6, batch=16, optimizer=AdamW(lr=1e-3), augment=VIEWS),
+            terms=(SoftTargets(), Hold("quantize")),
+        ),
         Export(),
         Build(),
     ),
@@ -65,7 +93,7 @@ class Runs:
         return process
 
     def wait_for_training(self, process: "subprocess.Popen[str]", stage: str) -> None:
-        """Return when the first checkpoint of the stage is on the disk, with dozens of epochs still to come."""
+        """Return when the first checkpoint of the stage is on the disk; the run holds there."""
         began = time.monotonic()
         while not list((self.folder / "killed" / "work").glob(f"{stage}-*/training.safetensors")):
             assert process.poll() is None, process.communicate()[1]
@@ -93,6 +121,8 @@ def digests_of_weights(out: Path) -> dict[str, str]:
 def test_a_run_that_was_interrupted_and_then_killed_ends_with_the_weights_of_1_that_was_not(
     runs: Runs, quick: Any, warm: Any, warm_commands: Any
 ) -> None:
+    hold = runs.folder / "hold"
+    hold.write_text("distill")
     first = runs.start("killed")
     runs.wait_for_training(first, "distill")
 
@@ -110,6 +140,7 @@ def test_a_run_that_was_interrupted_and_then_killed_ends_with_the_weights_of_1_t
     assert "Traceback" not in stderr
     assert len(list((runs.folder / "killed" / "work").glob("teacher-*/result.json"))) == 1
 
+    hold.write_text("quantize")
     second = runs.start("killed")
     runs.wait_for_training(second, "quantize")
     second.kill()
@@ -117,6 +148,7 @@ def test_a_run_that_was_interrupted_and_then_killed_ends_with_the_weights_of_1_t
     assert second.returncode == -signal.SIGKILL
     assert not (runs.folder / "killed" / "bundle").exists()
 
+    hold.unlink()
     third, whole = warm.run(
         [warm_commands.Command((*FLAGS, "--out", out), str(runs.folder)) for out in ("killed", "whole")]
     )
