@@ -27,7 +27,7 @@ TERMS = (SoftTargets(temperature=4.0, weight=1.0),)
 
 RECIPE = Recipe(
     name="cifar10-resnet56",
-    summary="CIFAR-10, pretrained ResNet-56 → ResNet-20, pruned, INT8; under 40 minutes on two cores",
+    summary="CIFAR-10, pretrained ResNet-56 → ResNet-20, pruned, INT8; about half an hour on two cores",
     data=Cifar10(),
     teacher=Teacher(resnet56, weights="resnet56-4bfd9763.th"),
     student=Network(resnet20, weights="resnet20-12fca82f.th"),
