@@ -63,7 +63,7 @@ def start_workers(*, devices: int, hosts: int, threads: int) -> Workers:
     if gpus and devices > gpus:
         raise UsageRefused(f"--devices {devices}, but this machine has {gpus} GPU(s). Ask for {gpus} at the most.")
     torch.set_num_threads(max(1, threads // devices))
-    torch.set_flush_denormal(True)  # momentum that fades to denormal numbers made steps 15 times slower
+    torch.set_flush_denormal(True)  # momentum that fades to denormal numbers made steps many times slower
     from lightning_fabric import Fabric  # two seconds, which a refused command and a dry run need not wait
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its greetings are not this program's

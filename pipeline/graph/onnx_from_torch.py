@@ -1,7 +1,7 @@
 """Torch to ONNX, in one function.
 
 torch's TorchScript exporter is used: it writes GlobalAveragePool where the newer one writes ReduceMean, which integer
-runtimes do not fuse, takes a second where the other takes ten, and needs no further package. It is deprecated: when it
+runtimes do not fuse, and needs no further package. It is deprecated: when it
 goes, this function changes and nothing else does (decisions/0003).
 """
 

@@ -25,7 +25,7 @@ TERMS = (SoftTargets(temperature=4.0, weight=0.9),)
 
 RECIPE = Recipe(
     name="fashion-mnist",
-    summary="Fashion-MNIST from its official files, teacher trained on the spot, about 25 minutes",
+    summary="Fashion-MNIST from its official files, teacher trained on the spot",
     data=FashionMnist(),
     teacher=Teacher(
         partial(ResNetCifar, depth=14, width=16, channels=1, shortcut="B"),
