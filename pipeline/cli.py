@@ -202,7 +202,8 @@ def _compress(flags: argparse.Namespace) -> int:
                 Store(plan.work).forget()
             workers = start_workers(devices=devices, hosts=hosts, threads=usable_cores())
             gc.freeze()  # all that is loaded stays: a collection before each measurement then costs ms, not 0.2 s
-            journey = compress(plan, workers=workers, progress=progress)
+            with workers.together():
+                journey = compress(plan, workers=workers, progress=progress)
     finally:
         progress.close()
     if not leads:

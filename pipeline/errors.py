@@ -10,7 +10,8 @@ PipelineError             the command ends with this class's `exit_code`
 ├── NetworkRefused        a network does not take the data, or cannot be traced or exported
 ├── OutRefused            a folder cannot be written: read-only, full, or in use by another run
 ├── BundleRefused         a bundle is incomplete or damaged
-└── StageFailed           a stage stopped before its result was complete
+├── StageFailed           a stage stopped before its result was complete
+└── PeerLost              another process of the run has stopped
 
 A message says what, where and what to do, in one or two plain sentences.
 """
@@ -63,6 +64,10 @@ class BundleRefused(PipelineError):
 
 class StageFailed(PipelineError):
     """A stage stopped before its result was complete."""
+
+
+class PeerLost(PipelineError):
+    """Another process of the run has stopped."""
 
 
 def nearest(name: str, names: Iterable[str], *, kind: str) -> str:

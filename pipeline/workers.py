@@ -6,12 +6,18 @@ the others follow it from stage to stage. All of them read and write the same `-
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from pipeline.errors import UsageRefused
+from pipeline.errors import PeerLost, UsageRefused
+
+# How the transports say that the other end is gone; all of them say it with a RuntimeError.
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Socket closed", "ncclRemoteError", "gloo")
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,30 @@ class Workers:
         """Return when every process has come here."""
         if self.count > 1:
             self.fabric.barrier()
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of every process's `value`, in every process."""
+        if self.count == 1:
+            return value
+        mean: Tensor = self.fabric.all_reduce(value, reduce_op="mean")
+        return mean
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What all processes do in step.
+
+        Raises:
+            PeerLost: one of the others has stopped, so that this one cannot go on.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count == 1 or not any(sign in str(error) for sign in PEER_LOST):
+                raise
+            raise PeerLost(
+                f"process {self.rank} of {self.count} has lost another one, which has stopped; what that one printed "
+                "says why. Finished stages and the last checkpoint are kept; the same command goes on."
+            ) from error
 
     def from_leader(self, value: Any) -> Any:
         """The leader's `value` in every process."""

@@ -108,6 +108,7 @@ def open_engine(manifest: dict[str, Any], folder: Path, *, threads: int | None) 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or manifest["engine"].get("threads") or 0  # 0: onnxruntime chooses
     options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # as it was measured
     options.log_severity_level = 4  # a failure is told below, once
     engine, model = folder / manifest["engine"]["file"], folder / "model.onnx"
     runtime = str(manifest["engine"]["runtime"])

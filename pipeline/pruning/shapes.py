@@ -1,4 +1,4 @@
-"""A pruned network as data: the unpruned architecture and the shapes its tensors have now."""
+"""A pruned network as data: the unpruned architecture, the blocks it lost, and the shapes of what is left."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -8,6 +8,7 @@ from torch import nn
 
 from pipeline.candidate import Architecture
 from pipeline.models.checkpoint import fit_module_to_state
+from pipeline.pruning.blocks import drop
 
 
 def shapes_of(module: nn.Module) -> dict[str, list[int]]:
@@ -15,13 +16,16 @@ def shapes_of(module: nn.Module) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def fitted(architecture: Architecture, shapes: Mapping[str, Sequence[int]]) -> nn.Module:
-    """The empty network with its layers cut to `shapes`."""
+def pruned(architecture: Architecture, *, dropped: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> nn.Module:
+    """The empty network without the blocks `dropped`, its layers cut to `shapes`."""
     module = architecture()
+    drop(module, dropped)
     fit_module_to_state(module, {name: torch.zeros(tuple(shape)) for name, shape in shapes.items()})
     return module
 
 
-def fitted_architecture(architecture: Architecture, shapes: Mapping[str, Sequence[int]]) -> Architecture:
-    """`fitted` with its arguments bound."""
-    return partial(fitted, architecture, shapes)
+def pruned_architecture(
+    architecture: Architecture, *, dropped: Sequence[str], shapes: Mapping[str, Sequence[int]]
+) -> Architecture:
+    """`pruned` with its arguments bound."""
+    return partial(pruned, architecture, dropped=dropped, shapes=shapes)

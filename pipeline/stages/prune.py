@@ -1,10 +1,11 @@
-"""Take whole channels out of the network, then let the teacher teach it again."""
+"""Take whole blocks and whole channels out of the network, then let the teacher teach it again."""
 
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,26 +15,32 @@ from pipeline.distillation.objective import distillation_objective
 from pipeline.distillation.term import Term
 from pipeline.errors import NetworkRefused
 from pipeline.pruning.allocation import cut_places, widths_for
+from pipeline.pruning.blocks import blocks_to_drop, drop
 from pipeline.pruning.groups import Dependencies
 from pipeline.pruning.magnitude import Magnitude
-from pipeline.pruning.shapes import fitted_architecture, shapes_of
+from pipeline.pruning.operations import macs
+from pipeline.pruning.shapes import pruned_architecture, shapes_of
 from pipeline.stage import Run
+from pipeline.training.batches import normalised, rows
 from pipeline.training.loop import Training, discard_checkpoint, train
 from targets.budget import Budget
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Cut channels along the network's dependency groups until a share of its operations is left.
+    """Take out residual blocks, then channels along the dependency groups until a share of the operations is left.
 
-    keep_macs: the share of multiply-accumulates that stays · multiple: widths are multiples of it
-    least: the share of its channels that every group keeps · training, terms: how accuracy is recovered
+    keep_macs: the share of multiply-accumulates that stays, 1 cuts no channel · drop_blocks: how many blocks go whole
+    multiple: widths are multiples of it · least: the share of its channels that every group keeps
+    training, terms: how accuracy is recovered · samples: training inputs that show what a block is worth
     """
 
     training: Training
     keep_macs: float = 0.5
     multiple: int = 8
     least: float = 0.25
+    drop_blocks: int = 0
+    samples: int = 256
     importance: Magnitude = Magnitude()
     terms: tuple[Term, ...] = (SoftTargets(),)
     limits: Budget = Budget()
@@ -46,9 +53,11 @@ class Prune:
     def __call__(self, candidate: Candidate, run: Run) -> Candidate:
         student = candidate.module()
         example = torch.zeros(1, *run.dataset.input_shape)
-        before = macs(student, example)
-        widths = self._cut(student, example)
-        share = macs(student, example) / before
+        whole = macs(student, example)
+        dropped = self._dropped(student, run)
+        drop(student, dropped)
+        widths = self._cut(student, example, keep=self.keep_macs * whole / macs(student, example))
+        share = macs(student, example) / whole
         if share > self.keep_macs + 0.01:
             run.progress.say(
                 f"{self.name}: {100 * share:.0f} % of the operations stay, {100 * self.keep_macs:.0f} % were asked: "
@@ -61,7 +70,10 @@ class Prune:
         if run.workers.leads:
             save_weights(student, path)
             discard_checkpoint(run.folder)
-        facts = {"widths": widths, "shapes": shapes, "macs_share": share, "validation_score": trained.best_score}
+        facts = {
+            "dropped": dropped, "widths": widths, "shapes": shapes, "macs_share": share,
+            "validation_score": trained.best_score,
+        }  # fmt: skip
         return Candidate(
             self.name, self.gives, run.digest, path, candidate, facts, self.architecture(candidate, run, facts)
         )
@@ -69,10 +81,23 @@ class Prune:
     def architecture(self, candidate: Candidate, run: Run, facts: Mapping[str, Any]) -> Architecture:
         if candidate.architecture is None:
             raise TypeError("prune takes a torch candidate")
-        return fitted_architecture(candidate.architecture, facts["shapes"])
+        return pruned_architecture(candidate.architecture, dropped=facts["dropped"], shapes=facts["shapes"])
 
-    def _cut(self, student: nn.Module, example: Tensor) -> dict[str, list[int]]:
-        """Cut in place; says for each group how many channels it had and has."""
+    def _dropped(self, student: nn.Module, run: Run) -> list[str]:
+        if not self.drop_blocks:
+            return []
+        run.progress.advance(0, 1, "what each block is worth")
+        split = run.dataset.train
+        places = np.unique(np.linspace(0, len(split) - 1, min(len(split), self.samples)).astype(np.int64))
+        inputs = normalised(rows(split, places), dataset=run.dataset)
+        dropped = blocks_to_drop(student, inputs, count=self.drop_blocks)
+        run.progress.say(f"{self.name}: taken out whole: {', '.join(dropped)}.")
+        return dropped
+
+    def _cut(self, student: nn.Module, example: Tensor, *, keep: float) -> dict[str, list[int]]:
+        """Cut in place until the share `keep` of the operations is left; how many channels each group had and has."""
+        if keep >= 1:
+            return {}
         dependencies = Dependencies(student, example)
         groups = dependencies.groups()
         if not groups:
@@ -89,7 +114,7 @@ class Prune:
             cut(trial, example, scores, widths)
             return macs(trial, example)
 
-        widths = widths_for(self.keep_macs, scores, multiple=self.multiple, least=self.least, macs_of=macs_of)
+        widths = widths_for(keep, scores, multiple=self.multiple, least=self.least, macs_of=macs_of)
         cut(student, example, scores, widths)
         return {root: [len(scores[root]), width] for root, width in widths.items()}
 
@@ -102,22 +127,3 @@ def cut(module: nn.Module, example: Tensor, scores: Mapping[str, Tensor], widths
         if places:
             dependencies.group(root, places).prune()
     module.zero_grad(set_to_none=True)
-
-
-def macs(module: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one input, counted on a forward pass."""
-    counts: list[int] = []
-
-    def count(layer: Any, _inputs: Any, output: Tensor) -> None:
-        counts.append(output.numel() // (layer.weight.shape[0]) * layer.weight.numel())
-
-    handles = [
-        layer.register_forward_hook(count)
-        for layer in module.modules()
-        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear))
-    ]
-    with torch.no_grad():
-        module.eval()(example)
-    for handle in handles:
-        handle.remove()
-    return sum(counts)

@@ -137,7 +137,7 @@ def _train(
             loss = objective(wrapped, batch)
             run.workers.fabric.backward(loss)
             if settings.clip is not None:
-                run.workers.fabric.clip_gradients(wrapped, fast, max_norm=settings.clip)
+                run.workers.fabric.clip_gradients(wrapped, fast, max_norm=settings.clip, error_if_nonfinite=False)
             fast.step()
             losses += loss.detach()
             state.step += 1
@@ -148,7 +148,8 @@ def _train(
                 kept_s = now_s()
             run.progress.advance(state.step, total, f"training: epoch {epoch + 1} of {epochs}")
         score = validation_score(module, run=run)
-        state.history.append(Epoch(epoch, _finite(losses, state.step, steps) / steps, score))
+        mean = _finite(run.workers.mean(losses), state.step, steps) / steps  # all stop here, or none
+        state.history.append(Epoch(epoch, mean, score))
         state.losses = 0.0
         losses.zero_()
         if score >= state.best_score:

@@ -11,8 +11,9 @@ from pipeline.errors import NetworkRefused
 from pipeline.models.resnet_cifar import ResNetCifar
 from pipeline.pruning.groups import Dependencies, Group
 from pipeline.pruning.magnitude import Magnitude
-from pipeline.pruning.shapes import fitted_architecture, shapes_of
-from pipeline.stages.prune import Prune, macs
+from pipeline.pruning.operations import macs
+from pipeline.pruning.shapes import pruned_architecture, shapes_of
+from pipeline.stages.prune import Prune
 from pipeline.training.loop import Training
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
@@ -68,7 +69,8 @@ def groups_of(network: nn.Module) -> dict[str, Group]:
 
 
 def cut_to(network: nn.Module, **settings: float) -> dict[str, list[int]]:
-    return Prune(Training(epochs=1), **settings)._cut(network.eval(), EXAMPLE)  # type: ignore[arg-type]
+    keep = settings.get("keep_macs", 0.5)
+    return Prune(Training(epochs=1), **settings)._cut(network.eval(), EXAMPLE, keep=keep)  # type: ignore[arg-type]
 
 
 def counted(network: nn.Module) -> int:
@@ -146,7 +148,7 @@ def test_4_networks_are_cut_to_60_percent_in_widths_of_4_and_8_and_built_again_t
     assert all(after % multiple == 0 and 0.25 * before <= after <= before for before, after in widths.values())
     # At most the share; and not below a third, which rounding to multiples of these small widths may cost.
     assert 0.33 * full < counted(network) <= 0.6 * full
-    again = fitted_architecture(make, shapes_of(network))()
+    again = pruned_architecture(make, dropped=(), shapes=shapes_of(network))()
     again.load_state_dict(network.state_dict(), strict=True)
     inputs = torch.randn(3, 3, 16, 16)
     with torch.no_grad():

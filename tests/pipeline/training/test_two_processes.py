@@ -1,4 +1,4 @@
-"""Two processes with half a batch each train the network that one process with the whole batch does."""
+"""Two processes with half a batch each train the network that one with the whole batch does, and stop together."""
 
 import json
 import os
@@ -44,32 +44,39 @@ run = Run(target=target_named("null"), dataset=data, teacher=None, student=None,
           folder=folder, digest="d", shared=folder, seed=0, threads=1, epochs_scale=1.0, workers=workers,
           progress=Quiet())
 settings = Training(epochs=3, batch=32, optimizer=Sgd(lr=0.05), augment=Augment(shift=1, views=2), clip=5.0)
-told = train(network, objective=lambda module, batch: F.cross_entropy(module(batch.inputs), batch.labels),
-             settings=settings, run=run)
+goes_wrong, calls = sys.argv[3] if workers.rank == 1 else "nothing", []
+def objective(module, batch):
+    calls.append(batch)
+    loss = F.cross_entropy(module(batch.inputs), batch.labels)
+    if len(calls) == 2 and goes_wrong == "raise":
+        raise KeyError("process 1 alone")
+    return loss * float("nan") if len(calls) == 2 and goes_wrong == "nan" else loss
+with workers.together():
+    train(network, objective=objective, settings=settings, run=run)
 assert workers.count == devices
 save_weights(network, folder / f"{devices}-{workers.rank}")
 """
 
 
-def started(folder: Path, *, devices: int) -> None:
+def started(folder: Path, *, devices: int, wrong: str = "nothing") -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
     program = folder / "program.py"
     program.write_text(PROGRAM)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    ended = subprocess.run(
-        [sys.executable, str(program), str(devices), str(folder)], env={**os.environ, "MASTER_PORT": port},
+    return subprocess.run(
+        [sys.executable, str(program), str(devices), str(folder), wrong], env={**os.environ, "MASTER_PORT": port},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr[-2000:]
 
 
 def test_6_steps_of_2_processes_give_the_weights_of_1(tmp_path: Path) -> None:
     if not torch.distributed.is_available():
         pytest.skip("torch.distributed is missing from this torch")
     for devices in (1, 2):
-        started(tmp_path, devices=devices)
+        ended = started(tmp_path, devices=devices)
+        assert ended.returncode == 0, ended.stderr[-2000:]
     one, lead, other = (safetensors.torch.load_file(tmp_path / name) for name in ("1-0", "2-0", "2-1"))
     assert len(one) == 20
     for name, expected in one.items():
@@ -77,6 +84,23 @@ def test_6_steps_of_2_processes_give_the_weights_of_1(tmp_path: Path) -> None:
         # Float32 sums in another order: six steps let differences of 1e-7 grow; a batch norm that saw half the batch
         # would be off by 1e-1.
         torch.testing.assert_close(lead[name], expected, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_when_process_1_of_2_stops_the_other_says_so_and_does_not_wait(tmp_path: Path) -> None:
+    if not torch.distributed.is_available():
+        pytest.skip("torch.distributed is missing from this torch")
+    ended = started(tmp_path, devices=2, wrong="raise")  # a wait without end would meet the time-out
+    assert ended.returncode != 0
+    assert "KeyError: 'process 1 alone'" in ended.stderr
+    assert "PeerLost: process 0 of 2 has lost another one" in ended.stderr
+
+
+def test_a_loss_that_is_nan_in_process_1_alone_stops_both_with_the_same_words(tmp_path: Path) -> None:
+    if not torch.distributed.is_available():
+        pytest.skip("torch.distributed is missing from this torch")
+    ended = started(tmp_path, devices=2, wrong="nan")
+    assert ended.returncode != 0
+    assert ended.stderr.count("StageFailed: the training loss is nan after step 2 (epoch 1)") == 2, ended.stderr
 
 
 RECIPE = """
