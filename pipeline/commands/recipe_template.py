@@ -143,6 +143,7 @@ def _recipe(wishes: Wishes) -> str:
 {student}    # Epochs suit {wishes.seen.pictures} pictures; `--epochs-scale 0.1` makes a first, quick run of all of it.
     stages=(
 {distill}        # keep_macs: the share of multiply-accumulates that stays. Smaller is faster and costs accuracy.
+        # drop_blocks=1 takes out a whole residual block first, where the network has some.
         Prune(
             Training(epochs={wishes.epochs(STEPS_PRUNE)}, batch={batch}, optimizer=Sgd(lr=0.02), augment=VIEWS),
             keep_macs=0.5,
