@@ -126,6 +126,9 @@ def input_as_json(model: Path, dataset: Dataset) -> dict[str, Any]:
 
 def onnx_file(candidate: Candidate) -> Path:
     """The ONNX file that the engine was built from: the canonical one, before it was lowered for the target."""
+    source = candidate.facts.get("source")
+    if source is not None and (candidate.path.parent / source).is_file():  # the float rival was the faster one
+        return candidate.path.parent / str(source)
     return next(ancestor.path for ancestor in candidate.ancestry() if ancestor.form is Form.ONNX)
 
 

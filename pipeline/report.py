@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.report_blocks import Cell, Figure, Listing, Mark, Part, Section, Story, Table, Tile
 from pipeline.report_charts import Bar, Dot, bars_chart, dots_chart
-from pipeline.report_engine import conditions, integers, layers, method, running, spread, training
+from pipeline.report_engine import conditions, integers, layers, method, rivals, running, spread, training
 from pipeline.report_words import (
     DASH,
     amount,
@@ -40,6 +40,7 @@ def story_from(manifest: Manifest) -> Story:
         spread(manifest),
         layers(manifest),
         integers(manifest),
+        rivals(manifest),
         training(manifest),
         running(manifest),
         conditions(manifest),

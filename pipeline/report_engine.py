@@ -89,6 +89,32 @@ def integers(manifest: Manifest) -> Section:
     return Section("Integer arithmetic", tuple(parts))
 
 
+def rivals(manifest: Manifest) -> Section | None:
+    """The integer engine against the float engine of the same network, and where it lost if it did."""
+    seen = manifest["stages"][-1]["facts"].get("rivals") or []
+    if not seen:
+        return None
+    rows: list[tuple[Cell, ...]] = [
+        (rival["name"], rival["stage"], milliseconds(rival["p50_ms"]), "yes" if rival["shipped"] else "no")
+        for rival in seen
+    ]
+    low, high = (DASH if end is None else factor(end) for end in seen[0]["interval"])
+    parts: list[Part] = [
+        f"Timed in turns on the target, the INT8 engine is {factor(seen[0]['speedup'])} as fast as the float engine of "
+        f"the same network (interval {low} to {high}). An INT8 engine that is slower for certain is not handed over.",
+        Table(("engine", "made from stage", "median", "handed over"), tuple(rows), "llrl"),
+    ]
+    for rival in seen:
+        kinds: dict[str, float] = {}
+        for layer in rival.get("layers", ()):
+            kinds[layer["kind"]] = kinds.get(layer["kind"], 0.0) + layer["median_ms"]
+        longest = sorted(kinds.items(), key=lambda item: -item[1])[:LONGEST_LAYERS]
+        if longest:
+            lines = tuple((kind, _exact(time_ms)) for kind, time_ms in longest)
+            parts.append(Table((f"operators of the {rival['name']} engine", "time"), lines, "lr"))
+    return Section("Integers against floating point", tuple(parts))
+
+
 def training(manifest: Manifest) -> Section | None:
     """What training with quantizers in place brought, over calibration alone."""
     rows: list[tuple[Cell, ...]] = []

@@ -47,6 +47,7 @@ WORK = {
     "pipeline.stages.quantize.validation_score": "evaluation",
     "pipeline.stages.quantize.observe": "calibration",
     "pipeline.measure._measure": "measuring",
+    "pipeline.stages.build.timed_side_by_side": "measuring",
 }
 
 IMPORTING = "starting Python"
@@ -102,34 +103,35 @@ def whole_run(epochs_scale: str) -> None:
 
 
 def inside(epochs_scale: str, spent: Path, began: float) -> None:
-    """The run itself, with its work timed; nested work is counted once."""
+    """The run itself, with its work timed."""
     from pipeline.cli import main as compress
 
     for place in (*WORK, *REST):
         pkgutil.resolve_name(place)
     seconds = {IMPORTING: now_s() - began}
     with ExitStack() as stack:
-        busy = [False]
+        inner: list[float] = []
         for place, name in (WORK | REST).items():
-            stack.enter_context(timed(place, name, seconds, busy))
+            stack.enter_context(timed(place, name, seconds, inner))
         compress(["--target", "x86-cpu", "--epochs-scale", epochs_scale, "--out", "out"])
     spent.write_text(json.dumps(seconds))
 
 
 @contextmanager
-def timed(place: str, name: str, seconds: dict[str, float], busy: list[bool]) -> Iterator[None]:
-    """Add the time of every outermost call of `place` to `seconds[name]`."""
+def timed(place: str, name: str, seconds: dict[str, float], inner: list[float]) -> Iterator[None]:
+    """Add to `seconds[name]` what every call of `place` takes, without the calls inside it that are timed themselves."""
     original = pkgutil.resolve_name(place)
 
     def wrapper(*arguments: Any, **keywords: Any) -> Any:
-        if busy[0]:
-            return original(*arguments, **keywords)
-        busy[0], began = True, now_s()
+        inner.append(0.0)  # seconds of timed calls within this one
+        began = now_s()
         try:
             return original(*arguments, **keywords)
         finally:
-            seconds[name] = seconds.get(name, 0.0) + now_s() - began
-            busy[0] = False
+            spent = now_s() - began
+            seconds[name] = seconds.get(name, 0.0) + spent - inner.pop()
+            if inner:
+                inner[-1] += spent
 
     with mock.patch(place, wrapper):
         yield

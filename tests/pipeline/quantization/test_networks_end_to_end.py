@@ -164,7 +164,7 @@ def test_13_networks_answer_alike_in_torch_in_onnx_and_in_the_engine(
     runs = {each: run_in(tmp_path / each, dataset=data, teacher=teacher) for each in ("q", "e", "b")}
     quantized = Quantize(training=None, samples=32)(teacher, runs["q"])
     exported = Export(0.0)(quantized, runs["e"])
-    built = Build(0.0)(exported, runs["b"])
+    built = Build(0.0, best_of=False)(exported, runs["b"])
     inputs = inputs_for_network(data, data.train.inputs)
     with torch.inference_mode():
         whole = teacher.module()(torch.from_numpy(inputs)).numpy()

@@ -1,0 +1,109 @@
+"""An INT8 engine that is slower for certain is not handed over; the float engine of the same network is."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import pipeline.stages.build
+from pipeline.candidate import Candidate
+from pipeline.data.dataset import Dataset, inputs_for_network
+from pipeline.manifest import onnx_file
+from pipeline.models.resnet_cifar import ResNetCifar
+from pipeline.report_blocks import Table
+from pipeline.report_engine import rivals
+from pipeline.stage import Run
+from pipeline.stages.build import Build, float_parent
+from pipeline.stages.export import Export
+from pipeline.stages.quantize import Quantize
+from targets.engines.ort import OnnxRuntime
+from targets.measurement import Pairs
+
+network = partial(ResNetCifar, 8, width=8, classes=4)
+
+
+@pytest.fixture
+def exported(
+    run_in: Callable[..., Run],
+    candidate_in: Callable[..., Candidate],
+    tiny_data: Callable[..., Dataset],
+    tmp_path: Path,
+) -> tuple[Candidate, Candidate, Run]:
+    """A float network, the ONNX file of its quantized child, and the run of a build."""
+    parent = candidate_in(tmp_path / "teacher", network, tiny_data())
+    child = Quantize(training=None)(parent, run_in(tmp_path / "quantize", teacher=parent))
+    return parent, Export(0.0)(child, run_in(tmp_path / "export", teacher=parent)), run_in(tmp_path / "build")
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, *, float_ms: float, int8_ms: float) -> None:
+    def pairs(_engine: Any, *, reference: Path, candidate: Path, **_others: Any) -> Pairs:
+        assert "float" in reference.name
+        assert "float" not in candidate.name
+        return Pairs((float_ms,) * 400, (int8_ms,) * 400)
+
+    monkeypatch.setattr(pipeline.stages.build, "timed_side_by_side", pairs)
+
+
+def integer_ops(engine: Path) -> int:
+    return OnnxRuntime().operators(engine).integer
+
+
+def test_an_int8_engine_that_takes_3_ms_against_2_is_not_handed_over(
+    exported: tuple[Candidate, Candidate, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, model, run = exported
+    timed(monkeypatch, float_ms=2.0, int8_ms=3.0)
+    built = Build(0.0)(model, run)
+    assert integer_ops(built.path) == 0
+    assert onnx_file(built).name == "float.onnx"
+    assert not [node for node in onnx.load(onnx_file(built)).graph.node if "Quantize" in node.op_type]
+    inputs = inputs_for_network(run.dataset, run.dataset.test.inputs[:4])
+    with torch.inference_mode():
+        expected = parent.module()(torch.from_numpy(inputs)).numpy()
+    runner = OnnxRuntime().open(built.path, threads=1)
+    # Float32 sums in another order, after batch norm was folded.
+    np.testing.assert_allclose(np.concatenate([runner(row[None]) for row in inputs]), expected, rtol=1e-3, atol=1e-4)
+    int8, floating = built.facts["rivals"]
+    assert (int8["shipped"], floating["shipped"]) == (False, True)
+    assert int8["layers"]
+    section = rivals({"stages": [{"facts": built.facts}]})
+    assert section is not None
+    tables = [part for part in section.parts if isinstance(part, Table)]
+    assert len(tables) == 3  # the two engines, and where the time of each goes
+
+
+def test_an_int8_engine_that_takes_2_ms_against_3_is_handed_over(
+    exported: tuple[Candidate, Candidate, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, model, run = exported
+    timed(monkeypatch, float_ms=3.0, int8_ms=2.0)
+    built = Build(0.0)(model, run)
+    assert integer_ops(built.path) == 7  # every convolution
+    assert onnx_file(built) == model.path
+    assert [rival["shipped"] for rival in built.facts["rivals"]] == [True, False]
+    assert built.facts["rivals"][0]["speedup"] == 1.5
+
+
+def test_the_parent_of_2_quantizers_is_the_float_network_and_a_float_network_has_no_rival(
+    exported: tuple[Candidate, Candidate, Run],
+) -> None:
+    parent, model, _ = exported
+    assert float_parent(model) == parent
+    assert float_parent(parent) is None
+
+
+def test_two_real_engines_are_timed_and_the_faster_or_an_undecided_int8_is_handed_over(
+    exported: tuple[Candidate, Candidate, Run],
+) -> None:
+    _, model, run = exported
+    built = Build(0.0)(model, run)
+    int8, floating = built.facts["rivals"]
+    assert int8["p50_ms"] > 0
+    assert floating["p50_ms"] > 0
+    assert int8["shipped"] == (int8["interval"][1] >= 1)
+    assert (integer_ops(built.path) > 0) == int8["shipped"]
