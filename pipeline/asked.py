@@ -19,6 +19,7 @@ class Asked:
     """One command, its flags found sensible.
 
     recipe: as the user wrote it · recipe_file: the user's own file, or None for a built-in recipe
+    model: an ONNX file instead of a recipe; mean, std: of its pictures, or None for ImageNet's
     budget: the limits of the command line alone · out: None leaves the choice to the plan
     """
 
@@ -33,6 +34,10 @@ class Asked:
     devices: int
     epochs_scale: float
     fresh: bool
+    training: bool
+    model: Path | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 def asked_from(flags: argparse.Namespace) -> Asked:
@@ -45,6 +50,8 @@ def asked_from(flags: argparse.Namespace) -> Asked:
     if flags.target is None:
         raise UsageRefused(f"--target is missing. There are: {', '.join(target_names())}. Example: --target x86-cpu")
     target = target_named(flags.target)
+    if flags.model is not None and not flags.model.is_file():
+        raise DataMissing(f"there is no file {flags.model}. Name the ONNX file to quantize.")
     own_file = recipe_file(flags.recipe)
     for name, count, what in (
         ("--threads", flags.threads, "thread"),
@@ -61,7 +68,32 @@ def asked_from(flags: argparse.Namespace) -> Asked:
     return Asked(
         target, flags.recipe, own_file, flags.data, flags.out, Budget(limits_from(flags)),
         flags.seed, flags.threads, flags.devices, flags.epochs_scale, flags.fresh,
+        flags.training, flags.model, *normalisation_from(flags),
     )  # fmt: skip
+
+
+def normalisation_from(flags: argparse.Namespace) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """--mean and --std; both or neither.
+
+    Raises:
+        UsageRefused: one without the other, without an ONNX file, of different lengths, or no numbers.
+    """
+    if flags.mean is None and flags.std is None:
+        return None, None
+    if flags.model is None:
+        raise UsageRefused("--mean and --std go with an ONNX file; a recipe says them itself.")
+    if flags.mean is None or flags.std is None:
+        raise UsageRefused("--mean and --std go together; give both.")
+    read: list[tuple[float, ...]] = []
+    for name, text in (("--mean", flags.mean), ("--std", flags.std)):
+        try:
+            read.append(tuple(float(part) for part in text.split(",")))
+        except ValueError:
+            raise UsageRefused(f"{name} {text!r}: give one or three numbers, for example 0.5,0.5,0.5") from None
+    mean, std = read
+    if len(mean) != len(std) or len(mean) not in (1, 3) or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise UsageRefused("--mean and --std: give one or three finite numbers each, deviations above 0.")
+    return mean, std
 
 
 def limits_from(flags: argparse.Namespace) -> tuple[Limit, ...]:

@@ -34,6 +34,8 @@ examples:
   compress init --teacher my_package.models:factory --data ./photos
   compress --target x86-cpu --recipe ./my_recipe.py --data ./photos --out ./compressed/photos
       a network and data of your own
+  compress model.onnx --data ./photos --target x86-cpu
+      an ONNX file and unlabelled pictures: quantized by calibration, without training
   compress verify ./compressed/photos        is the bundle whole, and does its engine still answer the same?
   compress run ./compressed/photos --input cat.jpg
 
@@ -45,6 +47,7 @@ commands (`compress COMMAND --help` explains each):
 
 SHORT_USAGE = """\
 usage: compress --target NAME [--recipe NAME|FILE] [--data DIR] [--out DIR] [budgets] [--json]
+       compress MODEL.onnx --target NAME --data DIR
        compress targets | recipes | init | verify | run | doctor
 
   compress --target x86-cpu     the built-in recipe on this machine, about three minutes
@@ -113,7 +116,7 @@ def _dispatch(arguments: list[str]) -> int:
             from pipeline.commands.doctor import doctor
 
             return doctor(rest)
-    if not first.startswith("-"):
+    if not first.startswith("-") and not first.lower().endswith(".onnx"):
         from pipeline.errors import UsageRefused, nearest
 
         raise UsageRefused(nearest(first, COMMANDS, kind="command") + " `compress --help` explains them.")
@@ -129,6 +132,10 @@ def parser() -> argparse.ArgumentParser:
         examples=EXAMPLES + "\n" + EXIT_CODES,
     )
     what = flags.add_argument_group("what to do")
+    what.add_argument(
+        "model", metavar="MODEL.onnx", nargs="?", type=Path,
+        help="instead of a recipe: a float network to quantize without training, for inputs like those in --data",
+    )  # fmt: skip
     what.add_argument("--target", metavar="NAME", help="the device to compress for; `compress targets` lists them")
     what.add_argument(
         "--recipe", metavar="NAME|FILE", default="digits",
@@ -167,6 +174,15 @@ def parser() -> argparse.ArgumentParser:
         "--epochs-scale", metavar="X", type=float, default=1.0,
         help="lengthens or shortens every training stage; default: 1",
     )  # fmt: skip
+    how.add_argument(
+        "--no-training", dest="training", action="store_false",
+        help="leave out the stages that train, and quantize the teacher by calibration alone",
+    )  # fmt: skip
+    for name, what_of in (("--mean", "means"), ("--std", "standard deviations")):
+        how.add_argument(
+            name, metavar="X[,X,X]",
+            help=f"with MODEL.onnx: {what_of} of its pictures per channel, of pixels in 0..1; default: ImageNet's",
+        )  # fmt: skip
     how.add_argument("--fresh", action="store_true", help="forget finished stages in --out and start anew")
     how.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
     how.add_argument("--json", action="store_true", help="print the result as one JSON object")

@@ -11,7 +11,9 @@ from typing import Any
 from pipeline.asked import Asked
 from pipeline.candidate import Candidate
 from pipeline.data.find_files import find_all
+from pipeline.post_training import without_training
 from pipeline.recipe import Recipe, recipe_named
+from pipeline.recipe_from_onnx import recipe_from_onnx
 from pipeline.stage import Run, Stage
 from pipeline.stages.teach import Network, Teacher
 from pipeline.store import code_version, digest_of, file_digest
@@ -111,7 +113,12 @@ def plan_from(asked: Asked) -> Plan:
     Raises:
         RecipeRefused: the recipe's file fails, or holds no recipe
     """
-    recipe = recipe_named(asked.recipe)
+    if asked.model is not None:
+        recipe = recipe_from_onnx(asked.model, mean=asked.mean, std=asked.std)
+    else:
+        recipe = recipe_named(asked.recipe)
+    if not asked.training:
+        recipe = without_training(recipe)
     return Plan(
         recipe=recipe, target=asked.target, budget=asked.budget.over(recipe.budget.over(asked.target.budget)),
         out=asked.out or Path("compressed") / f"{recipe.name}-{asked.target.name}", data=asked.data,

@@ -8,7 +8,18 @@ from typing import Any
 
 from pipeline.report_blocks import Cell, Figure, Listing, Mark, Part, Section, Story, Table, Tile
 from pipeline.report_charts import Bar, Dot, bars_chart, dots_chart
-from pipeline.report_engine import conditions, integers, layers, method, rivals, running, spread, training
+from pipeline.report_engine import (
+    calibration,
+    conditions,
+    integers,
+    layers,
+    method,
+    parity,
+    rivals,
+    running,
+    spread,
+    training,
+)
 from pipeline.report_words import (
     DASH,
     amount,
@@ -41,6 +52,8 @@ def story_from(manifest: Manifest) -> Story:
         layers(manifest),
         integers(manifest),
         rivals(manifest),
+        parity(manifest),
+        calibration(manifest),
         training(manifest),
         running(manifest),
         conditions(manifest),

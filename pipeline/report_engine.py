@@ -89,6 +89,44 @@ def integers(manifest: Manifest) -> Section:
     return Section("Integer arithmetic", tuple(parts))
 
 
+def parity(manifest: Manifest) -> Section | None:
+    """Hop by hop from the teacher to the engine: equal answers and largest difference."""
+    passed = manifest["stages"][-1]["facts"].get("hops") or []
+    if not passed:
+        return None
+    rows = tuple(
+        (row["from"], row["to"], percent(row["equal_answers"]), digits(row["largest"]), digits(row["scale"]))
+        for row in passed
+    )
+    same = manifest["stages"][-1]["facts"]["agreement"]
+    unequal = round(same["inputs"] * (1 - same["equal_answers"]))
+    return Section(
+        "From hop to hop",
+        (
+            f"The engine and the quantized network in torch answer {grouped(unequal)} of {grouped(same['inputs'])} "
+            "test inputs differently.",
+            Table(("from", "to", "equal answers", "largest difference", "size of answers"), rows, "llrrr"),
+            f"On {grouped(passed[0]['inputs'])} validation inputs; size: root mean square of the answers before the "
+            "hop.",
+        ),
+    )
+
+
+def calibration(manifest: Manifest) -> Section | None:
+    """What was tried without training, step by step."""
+    for stage in manifest["stages"]:
+        tried = stage["facts"].get("tried") or []
+        if tried:
+            rows = tuple((step, f"{100 * error:.3f}{GAP}%", "yes" if kept else "no") for step, error, kept in tried)
+            note = (
+                "Error: squared difference from the float network's answers over their variance, on the calibration "
+                "inputs. A step is kept when it lowers the error."
+            )
+            table = Table(("step", "error", "kept"), rows, "lrl")
+            return Section("Quantized without training", (table, note))
+    return None
+
+
 def rivals(manifest: Manifest) -> Section | None:
     """The integer engine against the float engine of the same network, and where it lost if it did."""
     seen = manifest["stages"][-1]["facts"].get("rivals") or []

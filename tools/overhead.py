@@ -119,7 +119,7 @@ def inside(epochs_scale: str, spent: Path, began: float) -> None:
 
 @contextmanager
 def timed(place: str, name: str, seconds: dict[str, float], inner: list[float]) -> Iterator[None]:
-    """Add to `seconds[name]` what every call of `place` takes, without the calls inside it that are timed themselves."""
+    """Add to `seconds[name]` what every call of `place` takes, less the timed calls inside it."""
     original = pkgutil.resolve_name(place)
 
     def wrapper(*arguments: Any, **keywords: Any) -> Any:

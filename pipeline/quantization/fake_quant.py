@@ -20,6 +20,7 @@ from pytorch_quantization.nn import TensorQuantizer
 from pytorch_quantization.tensor_quant import QuantDescriptor
 from torch import Tensor, nn
 
+DEAD = 1e-4  # of the layer's largest weight: at 1e-5 ONNX Runtime's answers were still right, at 1e-7 they were not
 SMALLEST_AMAX = 1e-8  # a tensor that is always zero still needs a positive scale
 
 
@@ -40,9 +41,14 @@ def weight_quantizer(weight: Tensor, *, bits: int, axis: int) -> nn.Module:
 
 
 def channel_amax(weight: Tensor, *, axis: int) -> Tensor:
-    """The largest magnitude per channel, kept broadcastable: (K, 1, 1, 1) for axis 0 of (K, C, R, S)."""
+    """The largest magnitude per channel, kept broadcastable: (K, 1, 1, 1) for axis 0 of (K, C, R, S).
+
+    A channel whose weights have died still gets a ten-thousandth of the layer's largest: with a scale near 0 its bias
+    would be more steps than an int32 holds, and the runtime would add another one without a word.
+    """
     others = [other for other in range(weight.dim()) if other != axis]
-    return weight.detach().abs().amax(others, keepdim=True).clamp_min(SMALLEST_AMAX)
+    amax = weight.detach().abs().amax(others, keepdim=True)
+    return torch.maximum(amax, (DEAD * amax.max()).clamp_min(SMALLEST_AMAX))
 
 
 class QuantizedWeight(nn.Module):
@@ -136,3 +142,8 @@ def exportable(module: nn.Module) -> nn.Module:
 def has_quantizers(module: nn.Module) -> bool:
     """Whether any fake quantizer stands in the network."""
     return any(isinstance(child, TensorQuantizer) for child in module.modules())
+
+
+def is_activation_point(module: nn.Module) -> bool:
+    """Whether a module of an exportable network quantizes an activation."""
+    return isinstance(module, GridPoint) and module.axis is None

@@ -11,6 +11,7 @@ from pipeline.graph.trace import set_layer, traced
 from pipeline.quantization.fake_quant import QuantizedWeight, activation_quantizer
 from pipeline.quantization.fold import batch_norm_folded
 from pipeline.quantization.placement import Placement, placement_on
+from pipeline.quantization.pool_means import means_pooled
 from targets.target import Scheme
 
 FOLDER = "quantizers"
@@ -23,7 +24,7 @@ def point_name(producer: str) -> str:
 
 def watched(module: nn.Module, placement: Placement | None = None) -> tuple[fx.GraphModule, Placement]:
     """A traced, folded copy of `module` in which an identity layer stands wherever a quantizer will."""
-    graph = batch_norm_folded(traced(module))
+    graph = means_pooled(batch_norm_folded(traced(module)))
     placement = placement or placement_on(graph)
     graph.add_module(FOLDER, nn.Module())
     for node in list(graph.graph.nodes):

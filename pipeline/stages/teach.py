@@ -59,7 +59,8 @@ def teach(teacher: Teacher, *, weights: Path | None, run: Run) -> Candidate:
         module = built(teacher.factory, role="teacher")
     facts: dict[str, Any] = {"origin": "trained from the labels"}
     if weights is not None:
-        load_state(module, state_from_file(weights), path=weights)
+        if weights.suffix.lower() != ".onnx":  # that file holds the network itself
+            load_state(module, state_from_file(weights), path=weights)
         facts = {"origin": weights.name, "sha256": file_digest(weights)}
         module.eval()
     refuse_misfit(module, role="teacher", run=run)

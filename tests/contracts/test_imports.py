@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("commands", "printing"),
     ("compress", "bundle", "manifest", "measure", "verify", "report"),
     ("recipes",),
-    ("plan", "journey", "once", "asked"),
+    ("plan", "journey", "once", "asked", "post_training", "recipe_from_onnx"),
     ("recipe", "find_recipe"),
     ("stages",),
     ("distillation", "pruning", "quantization", "graph"),

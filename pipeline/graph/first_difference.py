@@ -1,0 +1,113 @@
+"""Where an engine begins to differ from the fake-quantized network: the integer codes of every tensor, side by side.
+
+The tensors are matched by order: torch calls its quantizers in the order in which the exported file writes them. The
+lowered file is run by the optimised runtime with those integers as further outputs, so the same kernels compute them
+that compute them in the engine.
+
+Letters: N inputs.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import torch
+from onnx import NodeProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from targets.engines.session import open_session, runner_of
+
+NOTABLE = 0.01  # share of codes; roundings at the middle between two codes stay far below
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One quantized tensor. share: of its codes that differ · largest: by how many steps at most"""
+
+    tensor: str
+    share: float
+    largest: int
+
+
+def differences(
+    student: nn.Module,
+    *,
+    is_point: Callable[[nn.Module], bool],
+    canonical: onnx.ModelProto,
+    lowered: onnx.ModelProto,
+    inputs: np.ndarray,
+) -> list[Difference]:
+    """Every quantized activation in the order of computation; tensors that the lowering removed are passed over.
+
+    student: as it was exported · is_point: whether a module of it is a quantizer of an activation
+    inputs: (N, …), as the network takes them
+    """
+    seen = _values_of(student, is_point, inputs)
+    points = [node for node in canonical.graph.node if _is_activation(node, canonical)]
+    if len(points) != len(seen):
+        raise ValueError(f"{len(points)} quantizers in the file and {len(seen)} calls in torch: they cannot be matched")
+    written = {name for node in lowered.graph.node for name in node.output}
+    kept = [(node, value) for node, value in zip(points, seen, strict=True) if node.output[0] in written]
+    codes = _codes_of(lowered, [node.output[0] for node, _ in kept], inputs)
+    grid = {node.output[0]: _grid(node, lowered) for node in lowered.graph.node if node.op_type == "QuantizeLinear"}
+    rows = []
+    for node, value in kept:
+        scale, zero = grid.get(node.output[0]) or _grid(node, canonical)
+        steps = np.abs(codes[node.output[0]].astype(np.int64) - zero - np.rint(value / scale).astype(np.int64))
+        rows.append(Difference(node.name or node.output[0], float((steps > 0).mean()), int(steps.max(initial=0))))
+    return rows
+
+
+def first_notable(rows: list[Difference]) -> Difference | None:
+    """The first tensor of which more than a hundredth of the codes differ, else the one that differs most."""
+    differing = [row for row in rows if row.share > 0]
+    if not differing:
+        return None
+    return next((row for row in differing if row.share > NOTABLE), max(differing, key=lambda row: row.share))
+
+
+def _values_of(student: nn.Module, is_point: Callable[[nn.Module], bool], inputs: np.ndarray) -> list[np.ndarray]:
+    values: list[np.ndarray] = []
+
+    def note(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        values.append(output.detach().numpy())
+
+    handles = [module.register_forward_hook(note) for module in student.modules() if is_point(module)]
+    try:
+        with torch.inference_mode():
+            student.eval()(torch.from_numpy(inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return values
+
+
+def _is_activation(node: NodeProto, model: onnx.ModelProto) -> bool:
+    constants = {constant.name for constant in model.graph.initializer}
+    return node.op_type == "QuantizeLinear" and node.input[0] not in constants
+
+
+def _grid(node: NodeProto, model: onnx.ModelProto) -> tuple[float, int]:
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
+    return float(scale), int(zero)
+
+
+def _codes_of(lowered: onnx.ModelProto, names: list[str], inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """The integers of the named tensors, (N, …) each, from the optimised runtime."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(lowered)
+    answers = [each.name for each in watched.graph.output]
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in answers)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "watched.onnx"
+        onnx.save(watched, path)
+        session = open_session(path, threads=1, optimize=True)
+        with closing(runner_of(session, path=path)) as runner:
+            door = runner.door
+            rows = [session.run(names, {door.name: inputs[place : place + 1]}) for place in range(len(inputs))]
+    return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}

@@ -1,0 +1,214 @@
+"""ONNX to torch: a trained network that is given as an ONNX file becomes one that can be traced, trained and quantized.
+
+The opposite of onnx_from_torch.py. The result is made of torch's own layers and functions, so that folding and
+placement of quantizers know them; the batch axis is free whatever batch size the file has.
+
+Operators by the ONNX reference (onnx.ai/onnx/operators), operator sets 9 to 20.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import TensorProto
+from torch import fx
+
+from pipeline.errors import NetworkRefused, nearest
+from pipeline.graph.network_builder import NetworkBuilder
+from pipeline.graph.onnx_constants import COMPUTED, SHAPES, computed, shape_answer
+from pipeline.graph.onnx_file import model_from_file, opset_of
+from pipeline.graph.onnx_layers import (
+    batch_normalisation,
+    convolution,
+    gemm,
+    layer_normalisation,
+    matrix_product,
+    transposed_convolution,
+)
+from pipeline.graph.onnx_moves import (
+    concat,
+    cut,
+    expand,
+    flatten,
+    gather,
+    pad,
+    reshape,
+    split,
+    squeeze,
+    transpose,
+    unsqueeze,
+)
+from pipeline.graph.onnx_node import OnnxNode, constant_from_tensor, node_from_onnx
+from pipeline.graph.onnx_pointwise import POINTWISE
+from pipeline.graph.onnx_pools import average_pool, global_average, global_maximum, max_pool, mean_over_axes
+from pipeline.graph.onnx_resize import resize
+
+OPERATORS: dict[str, Callable[[NetworkBuilder, OnnxNode], fx.Node | list[fx.Node]]] = {
+    **POINTWISE,
+    "AveragePool": average_pool,
+    "BatchNormalization": batch_normalisation,
+    "Concat": concat,
+    "Conv": convolution,
+    "ConvTranspose": transposed_convolution,
+    "Expand": expand,
+    "Flatten": flatten,
+    "Gather": gather,
+    "Gemm": gemm,
+    "GlobalAveragePool": global_average,
+    "GlobalMaxPool": global_maximum,
+    "LayerNormalization": layer_normalisation,
+    "MatMul": matrix_product,
+    "MaxPool": max_pool,
+    "Pad": pad,
+    "ReduceMean": mean_over_axes,
+    "Reshape": reshape,
+    "Resize": resize,
+    "Slice": cut,
+    "Split": split,
+    "Squeeze": squeeze,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+    "Upsample": resize,
+}
+CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+
+
+def module_from_onnx(path: Path, *, outputs: tuple[str, ...] = ()) -> fx.GraphModule:
+    """The network of an ONNX file in evaluation mode, with trainable float32 weights.
+
+    outputs: which of the file's outputs are kept, in this order; one is answered as a tensor, several as a tuple. May
+    be left out when the file has one.
+
+    Raises:
+        NetworkRefused: the file cannot be read, or holds something that has no torch form; the message names it.
+    """
+    model = model_from_file(path)
+    kept = _outputs(model, outputs, path=path)
+    source = _input(model, path=path)
+    steps = _steps(model, kept)
+    _refuse_unsupported([read for _, read in steps], model, path=path)
+    builder = NetworkBuilder()
+    builder.constants.update({constant.name: constant_from_tensor(constant) for constant in model.graph.initializer})
+    for _, read in steps:
+        for name in read.inputs:
+            builder.readers.setdefault(name, []).append(read)
+    for name in kept:
+        builder.readers.setdefault(name, []).append(OnnxNode("", "", "", (name,), (), {}, 0))
+    with torch.no_grad():
+        builder.placeholder(source.name, shape=_shape(source, path=path))
+        for node, read in steps:
+            try:
+                _add(builder, node, read)
+            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise read.refused(f"is not as the operator must be ({error}). Check it with onnx.checker.") from error
+    for name in kept:
+        if name not in builder.tensors:
+            raise NetworkRefused(f"{path}: the output {name!r} is constant, whatever the input. Name another output.")
+    answers = [builder.tensors[name] for name in kept]
+    builder.graph.output(answers[0] if len(answers) == 1 else tuple(answers))
+    network = fx.GraphModule(builder.root, builder.graph, class_name="OnnxNetwork")
+    network.graph.eliminate_dead_code()
+    network.graph.lint()
+    network.recompile()
+    network.delete_all_unused_submodules()
+    return network.eval()
+
+
+def _add(builder: NetworkBuilder, node: onnx.NodeProto, read: OnnxNode) -> None:
+    """Compute one operator of the file, or build the calls that will."""
+    if all(name in builder.tensors for name in read.outputs):
+        return  # a bias that its matrix product has taken
+    if read.operator in SHAPES and read.inputs[0] in builder.tensors:
+        builder.constants[read.outputs[0]] = shape_answer(read, builder.shape(builder.tensors[read.inputs[0]]))
+        return
+    if all(name in builder.constants for name in read.inputs if name):
+        if read.operator in SHAPES:
+            builder.constants[read.outputs[0]] = shape_answer(read, builder.constants[read.inputs[0]].shape)
+        else:
+            builder.constants.update(computed(node, read, builder.constants))
+        return
+    made = OPERATORS[read.operator](builder, read)
+    several = made if isinstance(made, list) else [made]
+    for place, name in enumerate(read.outputs):
+        if place < len(several):
+            builder.tensors[name] = several[place]
+        elif name and builder.readers.get(name):
+            raise read.refused(f"is asked for its output number {place + 1}, which is not supported.")
+
+
+def _steps(model: onnx.ModelProto, kept: tuple[str, ...]) -> list[tuple[onnx.NodeProto, OnnxNode]]:
+    """The operators that the kept outputs need, in order."""
+    opset, needed, steps = opset_of(model), set(kept), []
+    for number, node in reversed(list(enumerate(model.graph.node))):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            steps.append((node, node_from_onnx(node, opset=opset, number=number)))
+    return steps[::-1]
+
+
+def _outputs(model: onnx.ModelProto, wanted: tuple[str, ...], *, path: Path) -> tuple[str, ...]:
+    names = [output.name for output in model.graph.output]
+    if not wanted and len(names) != 1:
+        raise NetworkRefused(f"{path} has {len(names)} outputs ({', '.join(names)}). Name the ones to keep.")
+    for name in wanted:
+        if name not in names:
+            raise NetworkRefused(f"{path}: {nearest(name, names, kind='output')}")
+    return wanted or tuple(names)
+
+
+def _input(model: onnx.ModelProto, *, path: Path) -> onnx.ValueInfoProto:
+    constants = {constant.name for constant in model.graph.initializer}
+    inputs: list[onnx.ValueInfoProto] = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise NetworkRefused(f"{path} has {len(inputs)} inputs ({names}); one is supported. Export it with one input.")
+    kind = inputs[0].type.tensor_type.elem_type
+    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        known = TensorProto.DataType.Name(kind).lower()
+        raise NetworkRefused(
+            f"{path}: the input {inputs[0].name!r} is of type {known}; float is supported. Export the network without "
+            "what comes before its first floating point tensor."
+        )
+    return inputs[0]
+
+
+def _shape(source: onnx.ValueInfoProto, *, path: Path) -> tuple[int, ...]:
+    """The input's shape; a batch size that is left free counts as 1."""
+    axes = source.type.tensor_type.shape.dim
+    if len(axes) < 2:
+        raise NetworkRefused(f"{path}: the input {source.name!r} has no batch axis. Export the network with one.")
+    for place, axis in enumerate(axes):
+        if place and axis.dim_value < 1:
+            named = repr(axis.dim_param) if axis.dim_param else "without a name"
+            raise NetworkRefused(
+                f"{path}: axis {place} of the input {source.name!r} is dynamic ({named}); only the batch axis may be. "
+                "Fix it: python -m onnxruntime.tools.make_dynamic_shape_fixed."
+            )
+    return (max(axes[0].dim_value, 1), *(axis.dim_value for axis in axes[1:]))
+
+
+def _refuse_unsupported(steps: list[OnnxNode], model: onnx.ModelProto, *, path: Path) -> None:
+    """Name everything that has no torch form at once."""
+    constant = {each.name for each in model.graph.initializer}
+    unknown: list[OnnxNode] = []
+    for node in steps:
+        if node.operator in CONTROL_FLOW:
+            raise node.refused("is control flow, which is not supported. Export the network for one fixed path.")
+        if node.operator.split(".")[-1] in QUANTIZED or node.operator.split(".")[-1].startswith("QLinear"):
+            raise node.refused(f"quantizes, so {path.name} is quantized already. Give the float network it came from.")
+        known = node.operator in COMPUTED and all(name in constant for name in node.inputs if name)
+        if known or node.operator in SHAPES:
+            constant |= set(node.outputs)
+        elif node.operator not in OPERATORS:
+            unknown.append(node)
+    if not unknown:
+        return
+    counts = Counter(node.operator for node in unknown)
+    listed = ", ".join(f"{name} ({count}×)" for name, count in sorted(counts.items()))
+    raise NetworkRefused(
+        f"{path} uses operators that are not supported: {listed}; the first is the {unknown[0].shown}. Export the "
+        "network without them, or give it as a torch network."
+    )

@@ -1,0 +1,25 @@
+"""A recipe without its training: what needs training is left out, and the quantize stage does all it can without.
+
+The teacher stays as it is: a file of weights, or a training of its own, which is no compression.
+"""
+
+from dataclasses import fields, replace
+from typing import Any
+
+from pipeline.quantization.preparation import Preparation
+from pipeline.recipe import Recipe
+from pipeline.stages.quantize import Quantize
+
+
+def without_training(recipe: Recipe) -> Recipe:
+    """The recipe with its training stages left out and its quantizers set by calibration alone.
+
+    The student goes with them: without distillation nothing but the teacher is there to be quantized.
+    """
+    stages: list[Any] = []
+    for stage in recipe.stages:
+        if isinstance(stage, Quantize):
+            stages.append(replace(stage, training=None, preparation=stage.preparation or Preparation()))
+        elif "training" not in {field.name for field in fields(stage)}:  # type: ignore[arg-type]
+            stages.append(stage)
+    return replace(recipe, stages=tuple(stages), student=None)

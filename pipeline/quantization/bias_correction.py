@@ -1,0 +1,84 @@
+"""Give each channel of a quantized network the mean that it has in the float network.
+
+Nagel, van Baalen, Blankevoort & Welling 2019, "Data-Free Quantization Through Weight Equalization and Bias
+Correction", arXiv:1906.04721, section 4.2; the empirical form of its appendix D.
+
+    b ← b + E[ float output ] − E[ quantized output ],   per output channel, before the activation function
+
+Rounding errors of the weights do not average out over a layer's inputs, because activations behind a ReLU have a mean
+that is not 0: the error's mean is carried on to every later layer. Layers are corrected in the order of the graph, each
+with all before it quantized and corrected. The last layer stays float and is corrected too: its input is quantized.
+
+Letters: b bias, E mean over samples and positions, C channels.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from calibration.observe import evaluating
+from calibration.samples import Samples
+from pipeline.quantization.fake_quant import QuantizedWeight
+from pipeline.quantization.walk import LayerTold, Walk, by_channel, same_layers, samples_of, weighted_once
+
+
+@dataclass(frozen=True)
+class CorrectedBias:
+    """A layer, and the root mean square over its channels of what was added to its bias."""
+
+    layer: str
+    shift_rms: float
+
+
+@torch.no_grad()
+def biases_corrected(
+    graph: fx.GraphModule,
+    *,
+    reference: fx.GraphModule,
+    inputs: Samples | Tensor,
+    batch: int = 64,
+    told: LayerTold | None = None,
+) -> tuple[CorrectedBias, ...]:
+    """Correct the quantized graph, in place, towards `reference`, the float graph it was made from.
+
+    inputs: some hundred that the network may meet; labels are not needed
+
+    A layer without a bias, which no batch norm was folded into, stays as it is: a new bias would be a new tensor in the
+    file of weights. So does a layer that is called twice: its two calls want two biases.
+
+    Raises:
+        ValueError: the two graphs are not twins, or share weights.
+    """
+    same_layers(graph, reference)
+    samples = samples_of(inputs)
+    layers = {name: plain for name, layer in weighted_once(graph).items() if (plain := _plain(layer)).bias is not None}
+    corrected = []
+    with evaluating(graph), evaluating(reference):
+        quantized_walk, float_walk = Walk(graph, samples, batch=batch), Walk(reference, samples, batch=batch)
+        for number, (name, layer) in enumerate(layers.items()):
+            if told is not None:
+                told(number, len(layers), name)
+            expected = _means(float_walk.outputs_of(name), layer)
+            seen = _means([_output(graph, name, each) for each in quantized_walk.inputs_of(name)], layer)
+            shift = expected - seen  # (C,)
+            layer.bias.add_(shift.to(layer.bias))
+            corrected.append(CorrectedBias(name, float(shift.square().mean().sqrt())))
+    return tuple(corrected)
+
+
+def _means(outputs: list[Tensor], layer: nn.Module) -> Tensor:
+    """The mean of each channel over all batches, summed in float64 (C,)."""
+    flat = [by_channel(output, layer) for output in outputs]
+    return torch.stack([each.double().sum(0) for each in flat]).sum(0) / sum(len(each) for each in flat)
+
+
+def _output(graph: fx.GraphModule, name: str, inputs: Tensor) -> Tensor:
+    node = next(node for node in graph.graph.nodes if node.name == name)
+    output: Tensor = graph.get_submodule(str(node.target))(inputs)
+    return output
+
+
+def _plain(layer: nn.Module) -> Any:
+    return layer.layer if isinstance(layer, QuantizedWeight) else layer

@@ -1,0 +1,172 @@
+"""The widest sums that the weights of an integer product allow, whatever the data.
+
+Before VNNI, x86 multiplies unsigned activations u with signed weights w by vpmaddubsw, which adds two neighbouring
+products in 16 bits and saturates:
+
+    max over pairs of one output channel of  u₁·w₁ + u₂·w₂,  lowest ≤ u ≤ highest,   must lie in −32768..32767
+
+Which weights are neighbours depends on how a kernel packs them, so any two of one output channel are taken. The sum is
+greatest for the two greatest weights and least for the two least. Source: Intel 64 and IA-32 Architectures Software
+Developer's Manual, volume 2, VPMADDUBSW. Depthwise convolutions and products of unsigned with unsigned run on other
+kernels, which do not saturate (measured with ONNX Runtime 1.31 on AVX2).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, shape_inference
+
+from pipeline.quantization.integer_operators import quantized_values
+from pipeline.quantization.quantized_graph import PRODUCTS, QuantizedGraph, attribute, name_of, quantized_graph
+
+SHIFT = 128  # the kernels store int8 activations as uint8 around 128
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """One product: the output channel of its widest pair, the codes its input can hold as uint8, that pair's sum."""
+
+    node: str
+    channel: int
+    codes: tuple[int, int]
+    worst_pair_sum: int
+    can_saturate: bool
+
+
+def saturation(model: onnx.ModelProto, *, highest_code: int = 255) -> tuple[Saturation, ...]:
+    """Every integer convolution and matrix product, in the order of the graph.
+
+    highest_code: the greatest uint8 code that inputs hold where the graph itself does not limit them further
+    """
+    graph = quantized_graph(model)
+    return tuple(_saturation(node, graph, highest_code) for node in graph.nodes if _is_integer(node, graph))
+
+
+def worst_codes(model: onnx.ModelProto, node: str) -> np.ndarray:
+    """Codes for the input of one product at which the worst pair, and every other pair of its channel, is widest.
+
+    Of a convolution one place of the output sees them; around its window all is zero.
+    """
+    graph, product = _found(model, node)
+    weight = graph.weight(product)
+    if weight is None:
+        raise ValueError(f"{node} multiplies two activations: its worst case is not one of its weights.")
+    worst = next(each for each in saturation(model) if each.node == node)
+    pair = graph.pair(graph.maker[product.input[0]])
+    stored = graph.constants[weight.input[0]]
+    low, high = worst.codes
+    channel = (stored if _output_first(product) else stored.T)[worst.channel].astype(np.int64)
+    chosen = np.where((channel > 0) == (worst.worst_pair_sum > 0), high, low)
+    shape = _shape(model, graph.maker[product.input[0]].input[0])
+    shift = SHIFT if pair.zero.dtype == np.int8 else 0
+    codes = np.full(shape, int(pair.zero) + shift)
+    if product.op_type == "Conv":
+        rank, kernel = channel.ndim - 1, channel.shape[1:]
+        pads, strides = attribute(product, "pads", [0] * 2 * rank), attribute(product, "strides", [1] * rank)
+        window = [slice(None)] * rank
+        kept = [slice(None)] * rank
+        for axis, apart in enumerate(attribute(product, "dilations", [1] * rank)):
+            start = -(-pads[axis] // strides[axis]) * strides[axis] - pads[axis]  # the first that lies inside
+            window[axis] = slice(start, min(start + (kernel[axis] - 1) * apart + 1, shape[2 + axis]), apart)
+            kept[axis] = slice(0, len(range(*window[axis].indices(shape[2 + axis]))))
+        first = worst.channel // (stored.shape[0] // attribute(product, "group", 1)) * stored.shape[1]
+        seen = (slice(None), slice(first, first + stored.shape[1]), *window)
+        there = (slice(None), *kept)
+        codes[seen] = chosen[there]
+    else:
+        codes[...] = chosen
+    return (codes - shift).astype(pair.zero.dtype)
+
+
+def layer_alone(model: onnx.ModelProto, node: str) -> onnx.ModelProto:
+    """One integer step as a model of its own: codes in, codes out (or floats, where no quantizer follows)."""
+    graph, product = _found(model, node)
+    step = next((each for each in graph.steps() if each.node is product), None)
+    makers = (graph.maker.get(name) for name in product.input)
+    before = [each for each in makers if each is not None and each.op_type == "DequantizeLinear"]
+    after = [*reversed(step.clips), step.quantize] if step is not None else []
+    nodes = [*before, product, *after]
+    source, result = before[0].input[0], nodes[-1].output[0]
+    zero = graph.pair(step.quantize).zero if step is not None else np.float32(0)
+    read = {name for each in nodes for name in each.input}
+    given = helper.np_dtype_to_tensor_dtype(graph.pair(before[0]).zero.dtype)
+    told = helper.np_dtype_to_tensor_dtype(zero.dtype) if step is not None else TensorProto.FLOAT
+    alone = helper.make_graph(
+        nodes, node,
+        [helper.make_tensor_value_info(source, given, _shape(model, source))],
+        [helper.make_tensor_value_info(result, told, None)],
+        [each for each in model.graph.initializer if each.name in read],
+    )  # fmt: skip
+    made = helper.make_model(alone, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return shape_inference.infer_shapes(made)
+
+
+def _saturation(node: NodeProto, graph: QuantizedGraph, highest_code: int) -> Saturation:
+    low, high = code_range(graph, node.input[0])
+    high = min(high, highest_code)
+    weight = graph.weight(node)
+    if weight is None:
+        second = graph.pair(graph.maker[node.input[1]]).zero.dtype
+        limits = np.iinfo(second)
+        worst = max((2 * high * limits.min, 2 * high * limits.max), key=abs)
+        return Saturation(name_of(node), 0, (low, high), int(worst), second == np.int8 and not -32768 <= worst <= 32767)
+    stored = graph.constants[weight.input[0]]
+    rows = (stored if _output_first(node) else stored.T).reshape(-1, _row_length(node, stored)).astype(np.int64)
+    sums = np.sort(np.maximum(rows * low, rows * high), axis=1)[:, -2:].sum(1)  # (K,)
+    least = np.sort(np.minimum(rows * low, rows * high), axis=1)[:, :2].sum(1)
+    if sums.max() >= -least.min():
+        channel, worst = int(sums.argmax()), int(sums.max())
+    else:
+        channel, worst = int(least.argmin()), int(least.min())
+    outside = sums.max() > 32767 or least.min() < -32768
+    possible = stored.dtype == np.int8 and not _is_depthwise(node, stored)
+    return Saturation(name_of(node), channel, (low, high), worst, bool(outside and possible))
+
+
+def code_range(graph: QuantizedGraph, name: str) -> tuple[int, int]:
+    """The uint8 codes that a dequantized tensor can hold: all, or what a ReLU or clip before its quantizer leaves."""
+    pair = graph.pair(graph.maker[name])
+    limits = np.iinfo(pair.zero.dtype)
+    low, high = int(limits.min), int(limits.max)
+    source = graph.maker.get(graph.maker[name].input[0])
+    clipping = graph.maker.get(source.input[0]) if source is not None and source.op_type == "QuantizeLinear" else None
+    bounds = graph.bounds(clipping) if clipping is not None and clipping.op_type in ("Relu", "Clip") else None
+    if bounds is not None:
+        low = max(low, int(quantized_values(np.asarray(bounds[0]), pair)))
+        high = min(high, int(quantized_values(np.asarray(bounds[1]), pair)))
+    shift = SHIFT if pair.zero.dtype == np.int8 else 0
+    return low + shift, high + shift
+
+
+def _is_integer(node: NodeProto, graph: QuantizedGraph) -> bool:
+    return node.op_type in PRODUCTS and all(graph.dequantizer(name) is not None for name in node.input[:2])
+
+
+def _output_first(node: NodeProto) -> bool:
+    return node.op_type == "Conv" or bool(attribute(node, "transB", 0))
+
+
+def _row_length(node: NodeProto, stored: np.ndarray) -> int:
+    return int(np.prod(stored.shape[1:])) if _output_first(node) else int(stored.shape[-2])
+
+
+def _is_depthwise(node: NodeProto, stored: np.ndarray) -> bool:
+    return node.op_type == "Conv" and stored.shape[1] == 1 and stored.shape[0] == attribute(node, "group", 1) > 1
+
+
+def _found(model: onnx.ModelProto, node: str) -> tuple[QuantizedGraph, NodeProto]:
+    graph = quantized_graph(model)
+    for each in graph.nodes:
+        if name_of(each) == node and _is_integer(each, graph):
+            return graph, each
+    raise ValueError(f"The graph holds no integer product of the name {node!r}.")
+
+
+def _shape(model: onnx.ModelProto, name: str) -> list[int]:
+    """The inferred shape of a tensor, axes without a fixed length taken as 1."""
+    known = shape_inference.infer_shapes(model).graph
+    for each in (*known.value_info, *known.input, *known.output):
+        if each.name == name:
+            return [axis.dim_value or 1 for axis in each.type.tensor_type.shape.dim]
+    raise ValueError(f"The shape of {name} cannot be inferred.")

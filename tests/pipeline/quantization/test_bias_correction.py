@@ -1,0 +1,149 @@
+"""Corrected biases: by hand, against a slow version, and what must stay."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from calibration.samples import Samples
+from pipeline.quantization.bias_correction import biases_corrected
+from pipeline.quantization.fake_quant import QuantizedWeight
+from pipeline.quantization.insert import quantized, watched
+from targets.target import Scheme
+
+SCHEME = Scheme(weight_bits=7, unsigned_activations=True, signed_zero_point=128, why="as on AVX2")
+
+
+class Residual(nn.Module):
+    """A depthwise convolution beside a residual path, a linear layer behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.relu = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.ReLU()
+        self.norm = nn.BatchNorm2d(6)
+        self.deep, self.point = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.Conv2d(6, 6, 1)
+        self.bare, self.twice, self.head = nn.Conv2d(6, 6, 1, bias=False), nn.Conv2d(6, 6, 1), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm(self.stem(x)))
+        x = self.relu(self.point(self.relu(self.deep(x))) + x)
+        x = self.relu(self.twice(self.twice(self.bare(x))))
+        answer: Tensor = self.head(x.mean((2, 3)))
+        return answer
+
+
+def twins(network: nn.Module, amax: float) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """(quantized, float), every activation in the same range."""
+    graph, placement = watched(network)
+    reference = copy.deepcopy(graph)
+    return quantized(graph, placement, amax=dict.fromkeys(placement.activations, amax), scheme=SCHEME).eval(), reference
+
+
+def residual_twins() -> tuple[fx.GraphModule, fx.GraphModule]:
+    torch.manual_seed(0)
+    return twins(Residual().eval(), 3.0)
+
+
+def outputs(graph: fx.GraphModule, inputs: Tensor) -> dict[str, Tensor]:
+    """The outputs of every convolution and linear layer, by hooks."""
+    found: dict[str, Tensor] = {}
+    hooks = [
+        layer.register_forward_hook(lambda _m, _i, output, name=name: found.__setitem__(name, output.detach().clone()))
+        for name, layer in graph.named_children()
+        if isinstance(layer, (QuantizedWeight, nn.Conv2d, nn.Linear))
+    ]
+    with torch.no_grad():
+        graph(inputs)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def channel_means(output: Tensor) -> Tensor:
+    return output.double().mean([axis for axis in range(output.dim()) if axis != 1])
+
+
+def bias_of(graph: fx.GraphModule, name: str) -> Any:
+    layer = graph.get_submodule(name)
+    bias: Any = layer.layer.bias if isinstance(layer, QuantizedWeight) else layer.bias
+    return bias.detach()
+
+
+def test_a_weight_of_0_4_that_is_rounded_to_0_gives_its_bias_0_4_times_the_mean_input_of_2() -> None:
+    network = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1))
+    network[0].weight.data, network[0].bias.data = torch.tensor([[63.0, 0.4]]), torch.tensor([1.0])
+    network[2].weight.data, network[2].bias.data = torch.tensor([[2.0]]), torch.tensor([0.0])
+    # The ranges make the grids the integers: −127..127 before the first layer, 0..127.5 in halves behind its ReLU.
+    graph, placement = watched(network)
+    reference = copy.deepcopy(graph)
+    amax = {name: 127.5 if positive else 127.0 for name, positive in placement.activations.items()}
+    student = quantized(graph, placement, amax=amax, scheme=SCHEME).eval()
+    first, second = biases_corrected(student, reference=reference, inputs=torch.tensor([[0.0, 1.0], [0.0, 3.0]]))
+    assert float(bias_of(student, "0")) == pytest.approx(1.8, rel=1e-6)  # 1 + 0.4 · (1 + 3) / 2
+    assert first.shift_rms == pytest.approx(0.8, rel=1e-6)
+    # Both samples now give 1.8, which the halves round to 2; the float mean is 1.8: 2 · (1.8 − 2) = −0.4.
+    assert float(bias_of(student, "2")) == pytest.approx(-0.4, rel=1e-6)
+    assert (first.layer, second.layer) == ("_0", "_2")
+    assert bias_of(reference, "0").tolist() == [1.0]
+
+
+def test_all_4_layers_have_the_float_means_afterwards_and_had_not_before() -> None:
+    student, reference = residual_twins()
+    inputs = 0.7 + torch.randn(48, 3, 8, 8)
+    expected, before = outputs(reference, inputs), outputs(student, inputs)
+    corrected = biases_corrected(student, reference=reference, inputs=inputs)
+    after = outputs(student, inputs)
+    assert [each.layer for each in corrected] == ["stem", "deep", "point", "head"]
+    for each in corrected:
+        wanted = channel_means(expected[each.layer])
+        gap = (channel_means(before[each.layer]) - wanted).square().mean().sqrt()
+        # Means of float32 sums; the bias itself is kept in float32.
+        assert float((channel_means(after[each.layer]) - wanted).abs().max()) < 2e-6
+        if each.layer == "stem":
+            assert each.shift_rms == pytest.approx(float(gap), rel=1e-4)
+        assert gap > 1e-4
+
+
+def test_the_biases_are_those_of_a_version_that_runs_the_whole_network_for_each_of_4_layers() -> None:
+    student, reference = residual_twins()
+    slow, inputs = copy.deepcopy(student), torch.randn(20, 3, 8, 8)
+    for name in ("stem", "deep", "point", "head"):
+        shift = channel_means(outputs(reference, inputs)[name]) - channel_means(outputs(slow, inputs)[name])
+        bias_of(slow, name).add_(shift.float())
+    biases_corrected(student, reference=reference, inputs=Samples(inputs, origin="the test"), batch=7)
+    for name in ("stem", "deep", "point", "head"):
+        # Another order of summation moves a mean by 1e-7; a value at the middle of two codes may then fall elsewhere.
+        torch.testing.assert_close(bias_of(student, name), bias_of(slow, name), rtol=0, atol=1e-5)
+
+
+def test_weights_ranges_modes_and_1_shared_layer_stay_and_no_tensor_is_added() -> None:
+    student, reference = residual_twins()
+    student.train()
+    kept, float_kept = copy.deepcopy(student.state_dict()), copy.deepcopy(reference.state_dict())
+    inputs, state = torch.randn(8, 3, 8, 8), torch.get_rng_state()
+    biases_corrected(student, reference=reference, inputs=inputs)
+    assert list(student.state_dict()) == list(kept)
+    changed = [name for name, tensor in student.state_dict().items() if not torch.equal(tensor, kept[name])]
+    assert changed == ["stem.layer.bias", "deep.layer.bias", "point.layer.bias", "head.bias"]
+    assert all(torch.equal(tensor, float_kept[name]) for name, tensor in reference.state_dict().items())
+    assert student.training and student.stem.training  # type: ignore[union-attr]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_each_of_4_layers_is_told_before_it_is_corrected() -> None:
+    student, reference = residual_twins()
+    told: list[tuple[int, int, str]] = []
+    biases_corrected(student, reference=reference, inputs=torch.randn(4, 3, 8, 8), told=lambda *each: told.append(each))
+    assert told == [(0, 4, "stem"), (1, 4, "deep"), (2, 4, "point"), (3, 4, "head")]
+
+
+def test_a_reference_of_another_network_or_with_1_shared_weight_is_refused() -> None:
+    student, reference = residual_twins()
+    other = watched(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1)))[0]
+    with pytest.raises(ValueError, match=r"differ in their layers"):
+        biases_corrected(student, reference=other, inputs=torch.randn(1, 3, 8, 8))
+    reference.head = student.head
+    with pytest.raises(ValueError, match=r"shares weights"):
+        biases_corrected(student, reference=reference, inputs=torch.randn(1, 3, 8, 8))
