@@ -6,9 +6,6 @@ with another of the split: Zhang et al. 2018, "mixup", arXiv:1710.09412; for dis
 about the mixture, Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent",
 arXiv:2106.05237, section 3.
 
-Enlarge a part: Szegedy et al. 2015, "Going Deeper with Convolutions", arXiv:1409.4842, section 6, here without
-a change of shape.
-
 Here the views are finite: the pixels depend on the seed, the number of the view and the place of the input in its
 split, and on nothing else. So the teacher's answers on a view can be computed once and kept, and a student's epoch can
 be repeated to the byte. What is padded in is the number 0: black for uint8 pixels, the mean for normalised inputs.
@@ -31,22 +28,18 @@ class Augment:
 
     mix: the largest share of another picture in a view, 0 (none) … 0.5; labels stay those of the larger part, so a
     stage that mixes learns from the teacher's answers, not from the labels
-    zoom: the smallest share of height and width that a view shows, enlarged to the whole; 1 shows all of it
     """
 
     shift: int = 4
     flip: bool = True
     views: int = 8
     mix: float = 0.0
-    zoom: float = 1.0
 
     def __post_init__(self) -> None:
         if self.shift < 0 or self.views < 1:
             raise ValueError(f"an augmentation needs shift ≥ 0 and views ≥ 1, not {self.shift} and {self.views}")
         if not 0 <= self.mix <= 0.5:
             raise ValueError(f"the share of the other picture lies in 0 … 0.5, not at {self.mix}")
-        if not 0 < self.zoom <= 1:
-            raise ValueError(f"the share of a picture that a view shows lies in 0 … 1, not at {self.zoom}")
 
     def partners(self, *, view: int, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """For each of `count` inputs the place of the picture it is mixed with, and that one's share: (count,) each."""
@@ -57,13 +50,6 @@ class Augment:
         """View number `view` of `inputs` (B, C, H, W), which stand at places `indices` (B,) of a split of `count`."""
         if not 0 <= view < self.views:
             raise ValueError(f"view {view} does not exist; there are views 0 … {self.views - 1}")
-        moved = self._moved(inputs, indices, view=view, seed=seed, count=count)
-        if self.zoom == 1:
-            return moved
-        here = indices.cpu().numpy()
-        return enlarged(moved, *(draw[here] for draw in parts_drawn(self.zoom, seed, view, count)))
-
-    def _moved(self, inputs: Tensor, indices: Tensor, *, view: int, seed: int, count: int) -> Tensor:
         if self.shift == 0 and not self.flip:
             return inputs
         B, C, H, W = inputs.shape
@@ -91,27 +77,3 @@ def drawn(shift: int, flip: bool, seed: int, view: int, count: int) -> tuple[np.
     for array in (down, right, mirror):
         array.flags.writeable = False  # the cache hands out the same arrays again
     return down, right, mirror
-
-
-@lru_cache(maxsize=4)
-def parts_drawn(zoom: float, seed: int, view: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The share of the sides that is shown, and where its middle lies (−1 … 1 from end to end of what is possible)."""
-    streams = [np.random.default_rng([seed, view, which]) for which in (5, 6, 7)]
-    share = streams[0].uniform(zoom, 1, size=count).astype(np.float32)
-    down, right = (stream.uniform(-1, 1, size=count).astype(np.float32) for stream in streams[1:])
-    for array in (share, down, right):
-        array.flags.writeable = False
-    return share, down, right
-
-
-def enlarged(inputs: Tensor, share: np.ndarray, down: np.ndarray, right: np.ndarray) -> Tensor:
-    """A part of each input, enlarged to the whole by bilinear interpolation; float32 (B, C, H, W).
-
-    share, down, right: (B,), as `parts_drawn` gives them
-    """
-    room = 1 - share  # how far the middle of the part may lie from the middle of the picture
-    zero = np.zeros_like(share)
-    rows = [np.stack([share, zero, room * right], 1), np.stack([zero, share, room * down], 1)]
-    affine = torch.from_numpy(np.stack(rows, 1)).to(inputs.device)  # (B, 2, 3)
-    grid = F.affine_grid(affine, list(inputs.shape), align_corners=False)
-    return F.grid_sample(inputs.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)

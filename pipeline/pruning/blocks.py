@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from pipeline.errors import NetworkRefused
+from pipeline.errors import NetworkRefused, nearest
 from pipeline.pruning.operations import macs
 
 ADDS = (operator.add, operator.iadd, torch.add)
@@ -77,6 +77,19 @@ def blocks_to_drop(module: nn.Module, inputs: Tensor, *, count: int) -> list[str
     if macs(trial, inputs[:1]) >= whole:
         raise NetworkRefused(f"taking out {', '.join(dropped)} saves no operation of {type(module).__name__}.")
     return dropped
+
+
+def named_blocks(module: nn.Module, names: Sequence[str], example: Tensor) -> list[str]:
+    """`names`, when each is a residual block of the network.
+
+    Raises:
+        NetworkRefused: one is not.
+    """
+    known = residual_blocks(module, example)
+    for name in names:
+        if name not in known:
+            raise NetworkRefused(nearest(name, known, kind="residual block"))
+    return list(names)
 
 
 def _cost(module: nn.Module, name: str, inputs: Tensor, answers: Tensor) -> float:

@@ -15,7 +15,7 @@ from pipeline.distillation.objective import distillation_objective
 from pipeline.distillation.term import Term
 from pipeline.errors import NetworkRefused
 from pipeline.pruning.allocation import cut_places, widths_for
-from pipeline.pruning.blocks import blocks_to_drop, drop
+from pipeline.pruning.blocks import blocks_to_drop, drop, named_blocks
 from pipeline.pruning.groups import Dependencies
 from pipeline.pruning.magnitude import Magnitude
 from pipeline.pruning.operations import macs
@@ -30,7 +30,8 @@ from targets.budget import Budget
 class Prune:
     """Take out residual blocks, then channels along the dependency groups until a share of the operations is left.
 
-    keep_macs: the share of multiply-accumulates that stays, 1 cuts no channel · drop_blocks: how many blocks go whole
+    keep_macs: the share of multiply-accumulates that stays, 1 cuts no channel
+    drop_blocks: how many residual blocks go whole, or the names of those that go
     multiple: widths are multiples of it · least: the share of its channels that every group keeps
     training, terms: how accuracy is recovered · samples: training inputs that show what a block is worth
     """
@@ -39,7 +40,7 @@ class Prune:
     keep_macs: float = 0.5
     multiple: int = 8
     least: float = 0.25
-    drop_blocks: int = 0
+    drop_blocks: int | tuple[str, ...] = 0
     samples: int = 256
     importance: Magnitude = Magnitude()
     terms: tuple[Term, ...] = (SoftTargets(),)
@@ -87,6 +88,8 @@ class Prune:
         if not self.drop_blocks:
             return []
         run.progress.advance(0, 1, "what each block is worth")
+        if not isinstance(self.drop_blocks, int):
+            return named_blocks(student, self.drop_blocks, torch.zeros(1, *run.dataset.input_shape))
         split = run.dataset.train
         places = np.unique(np.linspace(0, len(split) - 1, min(len(split), self.samples)).astype(np.int64))
         inputs = normalised(rows(split, places), dataset=run.dataset)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import NetworkRefused
 from pipeline.models.resnet_cifar import ResNetCifar
-from pipeline.pruning.blocks import blocks_to_drop, drop, residual_blocks
+from pipeline.pruning.blocks import blocks_to_drop, drop, named_blocks, residual_blocks
 from pipeline.pruning.operations import macs
 from pipeline.pruning.shapes import pruned_architecture, shapes_of
 
@@ -127,3 +127,9 @@ def test_a_network_without_2_of_its_blocks_is_built_again_to_the_last_bit() -> N
 def test_asking_for_8_blocks_of_7_is_refused() -> None:
     with pytest.raises(NetworkRefused, match=r"has 7 residual blocks .* drop_blocks=8"):
         blocks_to_drop(twenty(), torch.randn(2, 3, 16, 16), count=8)
+
+
+def test_a_block_can_be_named_and_a_name_of_none_of_the_7_gets_the_nearest() -> None:
+    assert named_blocks(twenty(), ("layer3.1", "layer1.0"), EXAMPLE) == ["layer3.1", "layer1.0"]
+    with pytest.raises(NetworkRefused, match=r"unknown residual block 'layer3.0'. Did you mean 'layer3\.[12]'"):
+        named_blocks(twenty(), ("layer3.0",), EXAMPLE)
