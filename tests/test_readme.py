@@ -37,6 +37,20 @@ network[6].bias.data.copy_(torch.tensor([-0.12, 0.12]))
 torch.save(network.state_dict(), "weights.pth")
 """
 
+ONNX_FILE = """
+import onnx
+import torch
+from pipeline.graph.onnx_from_torch import onnx_from_torch
+from pipeline.models.convnet import ConvNet
+
+torch.manual_seed(3)
+network = ConvNet(width=8, classes=2, channels=3).eval()
+with torch.no_grad():  # the boundary between dark and bright
+    answers = network(torch.tensor([-1.0, 1.3]).reshape(2, 1, 1, 1).expand(2, 3, 32, 32))
+    network.linear.bias[0] -= (answers[:, 0] - answers[:, 1]).mean()
+onnx.save(onnx_from_torch(network, input_shape=(3, 32, 32)), "network.onnx")
+"""
+
 
 def commands_in(text: str) -> list[str]:
     """Every `compress …` of the README, in code spans and blocks; not the two of set-up, which CI runs themselves."""
@@ -60,6 +74,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = np.clip(random.normal(shade, 25, size=(40, 48, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / "photos" / label / f"{number}.png")
     Image.fromarray(np.full((32, 32), 128, np.uint8)).save(folder / "picture.png")
+    made = run(ONNX_FILE, cwd=folder, code=True)
+    assert made.returncode == 0, made.stderr
     made = run(WEIGHTS, cwd=folder, code=True)
     assert made.returncode == 0, made.stderr
     bundle = run("--target x86-cpu --epochs-scale 0.02 --max-accuracy-drop 100 --out first", cwd=folder)

@@ -42,7 +42,7 @@ AT_ONCE = 256
 class Build:
     """ONNX → the target's engine file.
 
-    least_equal: the share of test answers that must be the same in the torch network and in the engine
+    least_equal: the share of test answers that must be the same in the torch network and in the engine, near ties aside
     best_of: build the float parent too, and hand over the faster engine
     """
 
@@ -69,12 +69,12 @@ class Build:
         path = run.folder / f"engine{engine.suffix}"
         engine.build(lowered, path, threads=run.threads)
         same = self._parity(candidate, run, path)
-        unequal = round(same.inputs * (1 - same.equal_answers))
+        unequal = same.clearly_unequal
         if run.target.answers and unequal > unequal_allowed(same.inputs, least_equal=self.least_equal):
             raise StageFailed(
-                f"the engine and the torch network answer {unequal} of {same.inputs} test inputs differently (at least "
-                f"{100 * self.least_equal:.1f} % equal are wanted){self._where(candidate, run, model)}. The engine is "
-                f"kept at {path}; leave that layer out of the quantize stage, or report both files."
+                f"the engine and the torch network answer {unequal} of {same.inputs} test inputs clearly differently, "
+                f"and {100 * self.least_equal:.1f} % equal answers are wanted{self._where(candidate, run, model)}. "
+                f"The engine is kept at {path}; leave that layer out of the quantize stage, or report both files."
             )
         passed = self._hops(candidate, run, lowered, path) if run.target.answers else []
         rivals: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.candidate import Architecture, Candidate, Form, save_weights
 from pipeline.data.dataset import Dataset
-from pipeline.errors import DataRefused, TeacherRefused
+from pipeline.errors import DataRefused, NetworkRefused, TeacherRefused
 from pipeline.models.checkpoint import load_state, state_from_file
 from pipeline.stage import Run
 from pipeline.store import file_digest
@@ -18,6 +18,8 @@ from pipeline.training.batches import Batch
 from pipeline.training.loop import Training, discard_checkpoint, train, validation_score
 from pipeline.training.seeds import random_state_kept, seed_for
 from pipeline.training.trial import built, refuse_misfit
+
+READ_RIGHT = 0.99  # share of equal answers; sums in another order move few
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,24 @@ def teach(teacher: Teacher, *, weights: Path | None, run: Run) -> Candidate:
         assert teacher.training is not None
         trained = train(module, objective=_objective(teacher), settings=teacher.training, run=run)
         facts["validation_score"] = trained.best_score
+    if weights is not None and weights.suffix.lower() == ".onnx":
+        refuse_misread(module, file=weights, run=run)
     refuse_chance(module, run=run, dataset=run.dataset)
     path = run.folder / "weights.safetensors"
     if run.workers.leads:
         save_weights(module, path)
         discard_checkpoint(run.folder)
     return Candidate("teacher", Form.TORCH, run.digest, path, None, facts, teacher.factory)
+
+
+def refuse_misread(module: nn.Module, *, file: Path, run: Run) -> None:
+    """Refuse a network that answers otherwise than the ONNX file it was read from, whose answers are the labels."""
+    score = validation_score(module, run=run)
+    if score < READ_RIGHT:
+        raise NetworkRefused(
+            f"the network read from {file} answers {100 * score:.1f} % of the validation inputs as ONNX Runtime does "
+            "with the file: an operator is read wrongly. Report the file; compress its PyTorch original meanwhile."
+        )
 
 
 def _objective(teacher: Teacher) -> Any:

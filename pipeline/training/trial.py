@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.candidate import Architecture
-from pipeline.errors import NetworkRefused, TeacherRefused
+from pipeline.errors import NetworkRefused, PipelineError, TeacherRefused
 from pipeline.stage import Run
 from pipeline.store import name_of
 from pipeline.training.batches import normalised, rows
@@ -22,6 +22,8 @@ def built(factory: Architecture, *, role: str) -> nn.Module:
     refused = TeacherRefused if role == "teacher" else NetworkRefused
     try:
         module = factory()
+    except PipelineError:
+        raise  # it says what is wrong itself
     except Exception as error:
         raise refused(
             f"building the {role} with {name_of(factory)} failed with {type(error).__name__}: {error}. "
