@@ -115,7 +115,7 @@ def input_shape_of(model: Path) -> tuple[int, ...]:
         raise DataMissing(f"there is no file {model}.")
     try:
         graph = onnx.load(model, load_external_data=False).graph
-    except Exception as error:
+    except Exception as error:  # protobuf has an error of its own in each of its implementations
         raise NetworkRefused(f"{model} is no ONNX file, or it is cut short. Export or copy it again.") from error
     constants = {constant.name for constant in graph.initializer}
     inputs = [each for each in graph.input if each.name not in constants]

@@ -3,7 +3,6 @@
 import onnx
 
 from pipeline.quantization.lower_pad import padded_in_integers
-from pipeline.quantization.lower_subsample import shortcuts_convolved
 from pipeline.quantization.lower_unsigned import activations_unsigned
 from targets.target import Scheme
 
@@ -11,5 +10,5 @@ from targets.target import Scheme
 def lowered_for(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
     """A copy of `model` for a target with this integer scheme; a float model comes back as it is."""
     if scheme.signed_zero_point == 128:
-        model = shortcuts_convolved(activations_unsigned(model))
+        model = activations_unsigned(model)
     return padded_in_integers(model)

@@ -1,6 +1,7 @@
 """What a target's parser or kernels would refuse or silently change in a quantized graph, node by node.
 
-Measured with ONNX Runtime 1.31 on x86 with AVX2 and without VNNI, and with the parser of TensorRT-RTX 1.7.1:
+Measured with ONNX Runtime 1.31 on x86 with AVX2 and without VNNI; what stands of TensorRT is known of the parser of
+TensorRT-RTX 1.7.1, and no test here runs it:
 
     ONNX Runtime   8-bit weights saturate in pairs without VNNI · a 1-d activation scale stops the fusion of additions ·
                    a ReLU folds only where the codes end, ReLU6 only at scales up to 6/255 · a bias beyond int32 becomes
@@ -40,7 +41,7 @@ class Rules:
 # The saturation: Intel's manual, VPMADDUBSW. The rest: measured with ONNX Runtime 1.31 on AVX2.
 ONNX_RUNTIME = Rules("ONNX Runtime on x86 with VNNI", False, False, True, True)
 ONNX_RUNTIME_WITHOUT_VNNI = Rules("ONNX Runtime on x86 without VNNI", True, False, True, True)
-# Measured with the ONNX parser of TensorRT-RTX 1.7.1, which is that of TensorRT 10.
+# Known of the ONNX parser of TensorRT-RTX 1.7.1, which is that of TensorRT 10.
 TENSORRT = Rules("TensorRT", False, True, False, False)
 
 

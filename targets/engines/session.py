@@ -47,7 +47,8 @@ def open_session(
     """A session on this file; its threads spin between operators, and rest when the answer is there.
 
     Left to spin on after an answer, as is the runtime's default, they take their cores from whatever the application
-    does next; two sessions in one process slowed each other down by 5–60 %.
+    does next: with two threads an engine was 1.32 times as slow beside another session as alone, and 1.09 times when
+    both rest. Alone it pays 5 % for waking its thread.
 
     optimize: rewrite the graph first; an engine file has that behind it
     keep: where to write the rewritten graph
