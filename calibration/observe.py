@@ -4,7 +4,7 @@ The network is lent: it is read by forward hooks that are always removed, runs i
 has each module's own mode back afterwards. One pass; the memory in use does not depend on the number of samples.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import LayerNotFinite, LayerRefused
+from calibration.histogram import HistogramWatch
 from calibration.ranges import Range, Ranges
 from calibration.samples import Samples
 
@@ -50,20 +51,50 @@ def observe(model: nn.Module, samples: Samples, *, points: Mapping[str, Observer
         LayerRefused: a name does not exist, was not reached, or its module answers no single tensor.
         LayerNotFinite: a watched layer answers NaN or infinity.
     """
+    watches = {name: observer.watch() for name, observer in points.items()}
+    _show(model, samples, watches={name: (watch,) for name, watch in watches.items()}, batch=batch)
+    return _chosen(watches, samples)
+
+
+def observe_each(
+    model: nn.Module, samples: Samples, *, points: Collection[str], observers: Mapping[str, Observer], batch: int = 64
+) -> dict[str, Ranges]:
+    """`observe` for each of several observers in one pass; those that need a histogram share one per layer.
+
+    observers: a name for the result → observer of all the points
+    """
+    each = {observer: {name: way.watch() for name in points} for observer, way in observers.items()}
+    shown: dict[str, list[Watch]] = {name: [] for name in points}
+    for watches in each.values():
+        for name, watch in watches.items():
+            first = next((other for other in shown[name] if isinstance(other, HistogramWatch)), None)
+            if isinstance(watch, HistogramWatch) and first is not None:
+                watch.histogram = first.histogram
+            else:
+                shown[name].append(watch)
+    _show(model, samples, watches=shown, batch=batch)
+    return {observer: _chosen(watches, samples) for observer, watches in each.items()}
+
+
+def _show(model: nn.Module, samples: Samples, *, watches: Mapping[str, Sequence[Watch]], batch: int) -> None:
+    """Run the samples through the network once and show every named layer's output to its watches."""
     layers = dict(model.named_modules(remove_duplicate=False))
-    missing = [name for name in points if name not in layers]
+    missing = [name for name in watches if name not in layers]
     if missing:
         some = ", ".join([name for name in layers if name][:12])
         raise LayerRefused(f"the network has no layer named {', '.join(missing)}. Its layers begin with: {some} …")
-    watches = {name: observer.watch() for name, observer in points.items()}
     device = next((each.device for each in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     with evaluating(model), torch.no_grad():
         for number, inputs in enumerate(samples.batches(batch)):
             with ExitStack() as hooks:
-                for name, watch in watches.items():
-                    hook = _hook(name, watch, samples, first=number * batch, rows=len(inputs))
+                for name, shown in watches.items():
+                    hook = _hook(name, shown, samples, first=number * batch, rows=len(inputs))
                     hooks.callback(layers[name].register_forward_hook(hook).remove)
                 model(inputs.to(device))
+
+
+def _chosen(watches: Mapping[str, Watch], samples: Samples) -> Ranges:
+    """The range of each layer, and what is worth saying about it."""
     by_name = {}
     for name, watch in watches.items():
         try:
@@ -89,9 +120,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _hook(
-    name: str, watch: Watch, samples: Samples, *, first: int, rows: int
+    name: str, watches: Sequence[Watch], samples: Samples, *, first: int, rows: int
 ) -> Callable[[nn.Module, Any, object], None]:
-    """A hook that shows a layer's output to its watch, and knows which samples it belongs to."""
+    """A hook that shows a layer's output to its watches, and knows which samples it belongs to."""
 
     def hook(layer: nn.Module, _inputs: Any, output: object) -> None:
         if not isinstance(output, Tensor):
@@ -100,7 +131,8 @@ def _hook(
                 f"one tensor. Watch a layer inside it instead."
             )
         try:
-            watch.see(output)
+            for watch in watches:
+                watch.see(output)
         except LayerNotFinite:
             raise LayerNotFinite(_not_finite(name, output, samples, first=first, rows=rows)) from None
 

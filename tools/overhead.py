@@ -47,9 +47,9 @@ WORK = {
     "pipeline.stages.quantize.validation_score": "evaluation",
     "pipeline.stages.quantize.observe": "calibration",
     "pipeline.measure._measure": "measuring",
-    "pipeline.stages.build.timed_side_by_side": "measuring",
-    "pipeline.stages.build.Build._parity": "comparing engine and network",
-    "pipeline.stages.build.Build._hops": "comparing engine and network",
+    "pipeline.stages.build.timed": "measuring",
+    "pipeline.stages.same_answers.Parity.on": "comparing engine and network",
+    "pipeline.stages.build.passed_hops": "comparing engine and network",
 }
 
 IMPORTING = "starting Python"

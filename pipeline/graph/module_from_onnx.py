@@ -16,6 +16,7 @@ from onnx import TensorProto
 from torch import fx
 
 from pipeline.errors import NetworkRefused, nearest
+from pipeline.graph.foreign_operator import foreign, is_known_here
 from pipeline.graph.network_builder import NetworkBuilder
 from pipeline.graph.onnx_constants import COMPUTED, SHAPES, computed, shape_answer
 from pipeline.graph.onnx_file import model_from_file, opset_of
@@ -130,7 +131,7 @@ def _add(builder: NetworkBuilder, node: onnx.NodeProto, read: OnnxNode) -> None:
         else:
             builder.constants.update(computed(node, read, builder.constants))
         return
-    made = OPERATORS[read.operator](builder, read)
+    made = OPERATORS[read.operator](builder, read) if read.operator in OPERATORS else foreign(builder, node, read)
     several = made if isinstance(made, list) else [made]
     for place, name in enumerate(read.outputs):
         if place < len(several):
@@ -202,7 +203,7 @@ def _refuse_unsupported(steps: list[OnnxNode], model: onnx.ModelProto, *, path: 
         known = node.operator in COMPUTED and all(name in constant for name in node.inputs if name)
         if known or node.operator in SHAPES:
             constant |= set(node.outputs)
-        elif node.operator not in OPERATORS:
+        elif node.operator not in OPERATORS and not is_known_here(node):
             unknown.append(node)
     if not unknown:
         return

@@ -94,11 +94,11 @@ class NetworkBuilder:
         self.short[node] = self.long[node] = tensor
         return node
 
-    def layer(self, node: OnnxNode, layer: nn.Module, tensor: fx.Node) -> fx.Node:
+    def layer(self, node: OnnxNode, layer: nn.Module, *tensors: fx.Node) -> fx.Node:
         """Call a layer, which gets the node's name."""
         name = self._free_name(node.name)
         self.root.add_module(name, layer.eval())
-        return self._ran(node, self.graph.create_node("call_module", name, (tensor,), name=name), layer)
+        return self._ran(node, self.graph.create_node("call_module", name, tensors, name=name), layer)
 
     def call(self, node: OnnxNode, function: Callable[..., Any], *arguments: Any, **settings: Any) -> fx.Node:
         """Call a function on tensors and numbers."""

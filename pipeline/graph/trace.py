@@ -16,7 +16,8 @@ def traced(module: nn.Module) -> fx.GraphModule:
         NetworkRefused: the forward pass branches on values, so that no one graph describes it.
     """
     try:
-        graph = fx.symbolic_trace(copy.deepcopy(module))
+        own = copy.deepcopy(module)
+        graph = fx.GraphModule(own, _Tracer().trace(own), type(own).__name__)
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NetworkRefused(
@@ -27,6 +28,13 @@ def traced(module: nn.Module) -> fx.GraphModule:
         if node.op == "placeholder" and list(graph.graph.nodes).index(node) > 0:
             raise NetworkRefused(f"{type(module).__name__} takes more than one input ({node.name}); one is supported.")
     return without_identities(graph)
+
+
+class _Tracer(fx.Tracer):
+    """Looks into every layer but torch's own, and those that say that they are `one_call`."""
+
+    def is_leaf_module(self, layer: nn.Module, name: str) -> bool:
+        return bool(getattr(layer, "one_call", False)) or super().is_leaf_module(layer, name)
 
 
 def without_identities(graph: fx.GraphModule) -> fx.GraphModule:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx, nn
 
-from calibration.observe import Observer, observe
+from calibration.observe import Observer, observe_each
 from calibration.observers.entropy import Entropy
 from calibration.observers.minmax import MinMax
 from calibration.observers.mse import MeanSquaredError
@@ -35,6 +35,7 @@ from pipeline.quantization.rounding import AdaptiveRounding
 from targets.target import Scheme
 
 Told = Callable[[str], None]
+BATCH = 16  # inputs at once: at 224×224, larger batches leave the cache and take gigabytes
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ def prepared(
     graph, placement = watched(module)
     graph.eval()
     search.answers = answers_of(graph, samples)
-    for name, observer in settings.observers.items():
-        search.try_ranges(name, observer, graph, placement)
+    search.try_ranges(settings.observers, graph, placement)
     if settings.equalize:
         level = copy.deepcopy(graph)
         if equalized(level):
-            search.try_ranges(f"{search.observer}, equalised", settings.observers[search.observer], level, placement)
+            best = settings.observers[search.observer]
+            search.try_ranges({f"{search.observer}, equalised": best}, level, placement)
     if settings.correct_biases:
         search.try_change("biases corrected", search.correct_biases)
     if settings.rounding is not None:
@@ -105,16 +106,17 @@ class _Search:
         self.error = float("inf")
         self.tried: list[tuple[str, float, bool]] = []
 
-    def try_ranges(self, step: str, observer: Observer, graph: fx.GraphModule, placement: Placement) -> None:
-        """Calibrate `graph` anew and keep the result if it is better."""
-        self.told(f"calibration: {step}")
-        points = {point_name(producer): observer for producer in placement.activations}
-        ranges = observe(graph, self.samples, points=points)
-        amax = {producer: symmetric_amax(ranges[point_name(producer)]) for producer in placement.activations}
-        student = quantized(copy.deepcopy(graph), placement, amax=amax, scheme=self.scheme).eval()
-        if self._keep(step, student):
-            self.reference, self.ranges = graph, ranges
-            self.observer = step.split(",")[0]
+    def try_ranges(self, observers: Mapping[str, Observer], graph: fx.GraphModule, placement: Placement) -> None:
+        """Calibrate `graph` anew, in one pass for all the observers, and keep each result that is better."""
+        self.told(f"calibration: {', '.join(observers)}")
+        points = [point_name(producer) for producer in placement.activations]
+        for step, ranges in observe_each(graph, self.samples, points=points, observers=observers, batch=BATCH).items():
+            self.told(f"calibration: {step}")
+            amax = {producer: symmetric_amax(ranges[point_name(producer)]) for producer in placement.activations}
+            student = quantized(copy.deepcopy(graph), placement, amax=amax, scheme=self.scheme).eval()
+            if self._keep(step, student):
+                self.reference, self.ranges = graph, ranges
+                self.observer = step.split(",")[0]
 
     def try_change(self, step: str, change: Callable[[fx.GraphModule], object]) -> None:
         """Change a copy of the best network and keep it if it is better."""
@@ -148,4 +150,4 @@ class _Search:
 def answers_of(graph: nn.Module, samples: Samples) -> Tensor:
     """The network's answers to all samples."""
     with torch.inference_mode():
-        return torch.cat([graph(inputs) for inputs in samples.batches(64)]).clone()
+        return torch.cat([graph(inputs) for inputs in samples.batches(BATCH)]).clone()

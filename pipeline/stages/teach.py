@@ -14,11 +14,13 @@ from pipeline.errors import DataRefused, NetworkRefused, TeacherRefused
 from pipeline.models.checkpoint import load_state, state_from_file
 from pipeline.stage import Run
 from pipeline.store import file_digest
-from pipeline.training.batches import Batch
+from pipeline.training.batches import Batch, normalised, rows
+from pipeline.training.input_check import input_mismatch
 from pipeline.training.loop import Training, discard_checkpoint, train, validation_score
 from pipeline.training.seeds import random_state_kept, seed_for
 from pipeline.training.trial import built, refuse_misfit
 
+LOOKED_AT = 64  # inputs, to see whether they are like those that a published teacher was trained on
 READ_RIGHT = 0.99  # share of equal answers; sums in another order move few
 
 
@@ -66,6 +68,11 @@ def teach(teacher: Teacher, *, weights: Path | None, run: Run) -> Candidate:
         facts = {"origin": weights.name, "sha256": file_digest(weights)}
         module.eval()
     refuse_misfit(module, role="teacher", run=run)
+    if weights is not None:
+        looked_at = normalised(rows(run.dataset.validation, slice(0, LOOKED_AT)), dataset=run.dataset)
+        facts["doubt"] = input_mismatch(module, looked_at)
+        if facts["doubt"] is not None:
+            run.progress.say(f"teacher: {facts['doubt']}")
     if weights is None:
         assert teacher.training is not None
         trained = train(module, objective=_objective(teacher), settings=teacher.training, run=run)

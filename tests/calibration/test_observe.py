@@ -7,7 +7,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from calibration.errors import LayerNotFinite, LayerRefused
-from calibration.observe import Observer, observe
+from calibration.observe import Observer, observe, observe_each
+from calibration.observers.entropy import Entropy
 from calibration.observers.minmax import MinMax
 from calibration.observers.mse import MeanSquaredError
 from calibration.observers.percentile import Percentile
@@ -161,3 +162,18 @@ def test_dead_and_constant_layers_are_noted_among_3() -> None:
 
 def test_a_network_without_weights_and_points_gives_0_ranges() -> None:
     assert len(observe(nn.Identity(), Samples(torch.zeros(3, 1), origin="here"), points={})) == 0
+
+
+def test_4_observers_in_1_pass_choose_what_each_chooses_alone() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    passes = []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    samples = digits(40)
+    ways: dict[str, Observer] = {
+        "mse": MeanSquaredError(), "minmax": MinMax(), "percentile": Percentile(), "entropy": Entropy(),
+    }  # fmt: skip
+    together = observe_each(network, samples, points=["1", "2"], observers=ways, batch=16)
+    assert len(passes) == 3  # 40 samples, 16 at a time
+    for name, way in ways.items():
+        assert together[name] == observe(network, samples, points={"1": way, "2": way}, batch=16)

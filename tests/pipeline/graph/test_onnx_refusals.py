@@ -23,11 +23,15 @@ def refusal(path: Path, **settings: Any) -> str:
 
 
 def test_2_operators_that_are_not_supported_are_named_at_once_with_their_counts(saved: Callable[..., Any]) -> None:
+    own = {"domain": "mine"}
     steps: list[Any] = [
-        ("Det", ["x"], "a", {}), ("Sin", ["x"], "b", {}), ("Sin", ["b"], "c", {}), ("Add", ["a", "c"], "y", {}),
+        ("Fold", ["x"], "a", own), ("Spin", ["x"], "b", own), ("Spin", ["b"], "c", own), ("Add", ["a", "c"], "y", {}),
     ]  # fmt: skip
-    said = refusal(saved(steps, shape=(1, 3, 3)))
-    assert "Det (1×), Sin (2×); the first is the Det node 'node_0'" in said
+    path = saved(steps, shape=(1, 3, 3))
+    model = onnx.load(path)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    onnx.save(model, path)
+    assert "mine.Fold (1×), mine.Spin (2×); the first is the mine.Fold node 'node_0'" in refusal(path)
 
 
 def test_an_unsupported_operator_that_no_kept_output_needs_does_not_matter(saved: Callable[..., Any]) -> None:
