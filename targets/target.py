@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from targets.budget import Budget
-from targets.errors import DeviceMissing
+from targets.errors import DeviceMissing, EngineMissing
 from targets.runner import Engine
 
 
@@ -17,20 +17,34 @@ class Scheme:
     """The integer arithmetic a target is fast at, and exact at."""
 
     weight_bits: int  # 8, or 7 where products of 8-bit numbers are added in 16 bits and would saturate
-    unsigned_activations: bool  # tensors that are never negative use 0..255 with zero point 0
-    signed_zero_point: int  # 128: signed activations are stored in 0..255; 0: in −128..127
+    unsigned_activations: bool  # tensors that are never negative use all 256 codes
+    signed_zero_point: int  # 128: activations are stored as uint8, signed ones around 128; 0: all as int8
     why: str
+    fused_additions: bool = False  # a convolution adds the other branch before it rounds: between them is no quantizer
+    float_bits: int = 32  # 16: what is not integer (scales, biases, float layers) is half precision
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (7, 8):
             raise ValueError(f"weights of {self.weight_bits} bits are not supported; 7 or 8 are")
         if self.signed_zero_point not in (0, 128):
             raise ValueError(f"signed activations have their zero at 0 or 128, not at {self.signed_zero_point}")
+        if self.float_bits not in (16, 32):
+            raise ValueError(f"floats of {self.float_bits} bits are not supported; 16 or 32 are")
+        if (self.fused_additions or self.float_bits == 16) and not self.symmetric:
+            raise ValueError("fused additions and half precision go with int8 around 0 only, which is TensorRT's form")
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether every activation is int8 with zero point 0, which is all that TensorRT takes."""
+        return self.signed_zero_point == 0 and not self.unsigned_activations
 
 
 @dataclass(frozen=True)
 class Target:
-    """One device. Every figure in it has a source."""
+    """One device. Every figure in it has a source.
+
+    further_engines: other runtimes whose engine may be handed over instead, where it is installed and the faster one
+    """
 
     name: str
     summary: str
@@ -40,6 +54,23 @@ class Target:
     is_here: Callable[[], bool]
     sources: tuple[str, ...]
     answers: bool = True  # whether its engine answers what the network would; the null device does not
+    further_engines: tuple[Engine, ...] = ()
+
+    def engine_of(self, runtime: str | None) -> Engine:
+        """The engine of a runtime such as "openvino 2026.4.1"; the target's own where it has none of that name."""
+        name = (runtime or "").split(" ")[0]
+        return next((each for each in self.further_engines if each.name == name), self.engine)
+
+    def further_engines_here(self) -> tuple[Engine, ...]:
+        """Those of the further engines whose runtime is installed."""
+        found = []
+        for engine in self.further_engines:
+            try:
+                _ = engine.runtime
+            except EngineMissing:
+                continue
+            found.append(engine)
+        return tuple(found)
 
     def must_be_here(self) -> None:
         """Pass on the device itself.

@@ -17,7 +17,7 @@ def traced(module: nn.Module) -> fx.GraphModule:
     """
     try:
         own = copy.deepcopy(module)
-        graph = fx.GraphModule(own, _Tracer().trace(own), type(own).__name__)
+        graph = fx.GraphModule(own, _tracer().trace(own), type(own).__name__)
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NetworkRefused(
@@ -30,11 +30,16 @@ def traced(module: nn.Module) -> fx.GraphModule:
     return without_identities(graph)
 
 
-class _Tracer(fx.Tracer):
+def _tracer() -> fx.Tracer:
     """Looks into every layer but torch's own, and those that say that they are `one_call`."""
+    tracer = fx.Tracer()
+    usual = tracer.is_leaf_module
 
-    def is_leaf_module(self, layer: nn.Module, name: str) -> bool:
-        return bool(getattr(layer, "one_call", False)) or super().is_leaf_module(layer, name)
+    def is_leaf_module(m: nn.Module, module_qualified_name: str) -> bool:
+        return bool(getattr(m, "one_call", False)) or usual(m, module_qualified_name)
+
+    tracer.is_leaf_module = is_leaf_module  # type: ignore[method-assign]
+    return tracer
 
 
 def without_identities(graph: fx.GraphModule) -> fx.GraphModule:

@@ -1,11 +1,13 @@
 """Integer operators in numpy, as ONNX Runtime's integer kernels compute them.
 
     product:   q_y = saturate( round( float32(Σ (q_x − z_x)(q_w − z_w) + q_b) · float32(s_x·s_w / s_y) ) + z_y )
+    in one:    q_y = saturate( round( (s_x·s_w · Σ (q_x − z_x)(q_w − z_w) + b + s_r·(q_r − z_r)) / s_y ) + z_y )
     addition:  q_c = saturate( round( (s_a·(q_a − z_a) + s_b·(q_b − z_b)) / s_c ) + z_c )
 
-Letters: q code, s scale, z zero point; rounding is half to even. Sums are formed in float64, where every integer below
-2⁵³ is exact. Source: MLAS and the quantization operators of ONNX Runtime (core/mlas/lib/{requantize,qladd}.cpp,
-contrib_ops/cpu/quantization/qlinear_pool.cc), and the ONNX standard, QLinearConv and QuantizeLinear.
+Letters: q code, s scale, z zero point, b bias, r the other branch of a residual sum; rounding is half to even. Sums are
+formed in float64, where every integer below 2⁵³ is exact. Source: MLAS and the quantization operators of ONNX Runtime
+(core/mlas/lib/{requantize,qladd}.cpp, contrib_ops/cpu/quantization/qlinear_pool.cc), and the ONNX standard, QLinearConv
+and QuantizeLinear.
 """
 
 import numpy as np
@@ -24,10 +26,10 @@ def quantized_values(values: np.ndarray, pair: Pair) -> np.ndarray:
 
 
 def dequantized_codes(codes: np.ndarray, pair: Pair) -> np.ndarray:
-    """DequantizeLinear in float32."""
+    """DequantizeLinear, computed in float32."""
     scale, zero = (pair.spread(each, codes.ndim) for each in (pair.scale, pair.zero))
     result: np.ndarray = (codes.astype(np.int64) - zero.astype(np.int64)).astype(F32) * scale.astype(F32)
-    return result
+    return result.astype(pair.scale.dtype)  # half precision where the scale is
 
 
 def saturated(steps: np.ndarray, zero: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -55,6 +57,23 @@ def requantized(sums: np.ndarray, *, inputs: Pair, weight: Pair, outputs: Pair, 
     factor = (inputs.scale.astype(F32) * weight.scale.astype(F32) / outputs.scale.astype(F32)).astype(F32)
     spread = Pair(factor, factor, axis).spread(factor, sums.ndim)
     return saturated(np.rint(sums.astype(F32) * spread), outputs.zero, outputs.zero.dtype)
+
+
+def requantized_in_one(
+    sums: np.ndarray, *, inputs: Pair, weight: Pair, outputs: Pair, axis: int, bias: np.ndarray | None,
+    others: np.ndarray | None,
+) -> np.ndarray:  # fmt: skip
+    """Sums of products → codes of the output, rounded once, as TensorRT is documented to.
+
+    bias: added after the products are scaled, (K,) · others: dequantized values of the branch that is added
+    """
+    scale = _wide(inputs.scale) * _wide(weight.scale)
+    real = sums * Pair(scale, scale, axis).spread(scale, sums.ndim)
+    if bias is not None:
+        real = real + Pair(bias, bias, axis).spread(_wide(bias), sums.ndim)
+    if others is not None:
+        real = real + others
+    return saturated(np.rint(real / _wide(outputs.scale)), outputs.zero, outputs.zero.dtype)
 
 
 def convolved(

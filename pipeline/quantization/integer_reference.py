@@ -11,7 +11,8 @@ everything else in float32, node by node, by ONNX's own reference evaluator. Aga
                           repeats the runtime's roundings, and then these are the same bits too
     last float layers, operators without an integer kernel                   float32 sums in another order
 
-A bias is held without the limit of int32, which the validator checks.
+A bias is held without the limit of int32, which the validator checks; nothing saturates in 16 bits, as on VNNI and
+ARM64. `float_bias` adds biases as TensorRT is documented to, in floating point, and rounds once.
 """
 
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from pipeline.quantization.integer_operators import (
     dequantized_codes,
     quantized_values,
     requantized,
+    requantized_in_one,
 )
 from pipeline.quantization.quantized_graph import Pair, QuantizedGraph, Step, attribute, name_of, quantized_graph
 
@@ -48,16 +50,17 @@ class Difference:
 
 
 def integers_of(
-    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, as_avx2: bool = False
+    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, as_avx2: bool = False, float_bias: bool = False
 ) -> dict[str, np.ndarray]:
     """Every tensor of the graph by name, integers as integers; what is inside an integer step has no value of its own.
 
     inputs: of the graph; a name inside the graph replaces what would be computed for it
     as_avx2: additions and averages with the roundings of MLAS's AVX2 kernels
+    float_bias: biases are added to the scaled products instead of being rounded to whole s_x·s_w
     """
     graph = quantized_graph(model)
     steps = {step.quantize.output[0]: step for step in graph.steps()}
-    inside = {name for step in steps.values() for node in (step.node, *step.clips) for name in node.output}
+    inside = {name for step in steps.values() for node in step.inside for name in node.output}
     opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
     values: dict[str, np.ndarray] = {**graph.constants, **inputs}
     for node in graph.nodes:
@@ -65,7 +68,7 @@ def integers_of(
             continue
         step = steps.get(node.output[0])
         if step is not None:
-            values[node.output[0]] = _integer(step, graph, values, as_avx2=as_avx2)
+            values[node.output[0]] = _integer(step, graph, values, as_avx2=as_avx2, float_bias=float_bias)
         elif node.op_type == "QuantizeLinear":
             values[node.output[0]] = quantized_values(values[node.input[0]], graph.pair(node))
         elif node.op_type == "DequantizeLinear":
@@ -76,14 +79,16 @@ def integers_of(
 
 
 def differences(
-    canonical: onnx.ModelProto, lowered: onnx.ModelProto, inputs: Mapping[str, np.ndarray]
+    canonical: onnx.ModelProto, lowered: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, float_bias: bool = False
 ) -> tuple[Difference, ...]:
     """Where a lowered graph departs from the canonical one on these inputs, in the order of the graph; () if nowhere.
 
     Every tensor that the canonical graph quantizes is compared by its distance from zero in steps, so codes that are
     shifted with their zero point are equal, and every output of the graph bit by bit.
+
+    float_bias: the lowered graph adds its biases in floating point, the canonical one in integers
     """
-    ours, theirs = integers_of(canonical, inputs), integers_of(lowered, inputs)
+    ours, theirs = integers_of(canonical, inputs), integers_of(lowered, inputs, float_bias=float_bias)
     one, other = quantized_graph(canonical), quantized_graph(lowered)
     found = []
     for node in one.nodes:
@@ -111,7 +116,9 @@ def _steps(name: str, graph: QuantizedGraph, values: Mapping[str, np.ndarray]) -
     return values[name].astype(np.float64)
 
 
-def _integer(step: Step, graph: QuantizedGraph, values: Mapping[str, np.ndarray], *, as_avx2: bool) -> np.ndarray:
+def _integer(
+    step: Step, graph: QuantizedGraph, values: Mapping[str, np.ndarray], *, as_avx2: bool, float_bias: bool
+) -> np.ndarray:
     node, outputs = step.node, graph.pair(step.quantize)
     first = graph.maker[node.input[0]]
     codes, pair = values[first.input[0]], graph.pair(first)
@@ -130,11 +137,12 @@ def _integer(step: Step, graph: QuantizedGraph, values: Mapping[str, np.ndarray]
             pairs = (pair, graph.pair(second), outputs)
             result = added(codes, values[second.input[0]], pairs, as_avx2=as_avx2)
         else:
-            result = _product(node, graph, values, outputs)
+            result = _product(step, graph, values, float_bias=float_bias)
     return _clipped(result, step, outputs)
 
 
-def _product(node: NodeProto, graph: QuantizedGraph, values: Mapping[str, np.ndarray], outputs: Pair) -> np.ndarray:
+def _product(step: Step, graph: QuantizedGraph, values: Mapping[str, np.ndarray], *, float_bias: bool) -> np.ndarray:
+    node, outputs, others = step.node, graph.pair(step.quantize), None
     first, second = graph.maker[node.input[0]], graph.maker[node.input[1]]
     inputs, weight = graph.pair(first), graph.pair(second)
     x, w = centred(values[first.input[0]], inputs), centred(values[second.input[0]], weight)
@@ -147,13 +155,23 @@ def _product(node: NodeProto, graph: QuantizedGraph, values: Mapping[str, np.nda
         )  # fmt: skip
     else:
         sums = x @ (w.T if attribute(node, "transB", 0) else w)
-    if len(node.input) > 2 and node.input[2]:
+    if step.addition is not None:
+        (other,) = (each for name in step.addition.input if (each := graph.dequantizer(name)) is not None)
+        others = centred(values[other.input[0]], graph.pair(other)) * graph.pair(other).scale.astype(np.float64)
+    biased = len(node.input) > 2 and bool(node.input[2])
+    real = biased and float_bias and graph.dequantizer(node.input[2]) is None
+    if biased and not real:
         stored = graph.dequantizer(node.input[2])
         if stored is not None:  # int32 already
             bias = centred(values[stored.input[0]], graph.pair(stored))
         else:
             bias = bias_codes(values[node.input[2]], inputs=inputs, weight=weight)
         sums = sums + bias.reshape([-1 if place == axis else 1 for place in range(sums.ndim)])
+    if real or others is not None:
+        return requantized_in_one(
+            sums, inputs=inputs, weight=weight, outputs=outputs, axis=axis, others=others,
+            bias=values[node.input[2]] if real else None,
+        )  # fmt: skip
     return requantized(sums, inputs=inputs, weight=weight, outputs=outputs, axis=axis)
 
 

@@ -3,7 +3,7 @@
     DequantizeLinear(s, z) → Pad(0.0) → QuantizeLinear(s, z)   becomes   Pad(z) on the integers
 
 Exact: the scale and the zero point are the same on both sides, so every value is moved as it is, and 0.0 is the
-integer z.
+integer z. Not for TensorRT, whose builder takes a quantized constant before a DequantizeLinear only.
 """
 
 import numpy as np

@@ -1,14 +1,30 @@
-"""From the canonical integer graph to the form that a target's kernels are fast at; each step changes no value."""
+"""From the canonical integer graph to the form that a target's kernels are fast at; each step changes no value.
+
+x86             uint8 activations, signed ones around 128; of a symmetric student what is never negative from 0 on
+ARM64           int8 activations, what is never negative from −128 on
+TensorRT        int8 around 0, as it is; residual sums added before rounding (the one step that rounds less often)
+… in float16    and everything that is not integer in half precision (scales and biases are rounded to it)
+"""
 
 import onnx
 
+from pipeline.quantization.lower_float16 import floats_halved
+from pipeline.quantization.lower_nonnegative import nonnegative_from_zero
 from pipeline.quantization.lower_pad import padded_in_integers
+from pipeline.quantization.lower_signed import activations_signed
+from pipeline.quantization.lower_tensorrt import additions_fused
 from pipeline.quantization.lower_unsigned import activations_unsigned
 from targets.target import Scheme
 
 
 def lowered_for(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
-    """A copy of `model` for a target with this integer scheme; a float model comes back as it is."""
-    if scheme.signed_zero_point == 128:
-        model = activations_unsigned(model)
-    return padded_in_integers(model)
+    """A copy of `model` for a target with this integer scheme; a float model comes back in the scheme's floats."""
+    if scheme.symmetric:
+        lowered = onnx.ModelProto()
+        lowered.CopyFrom(additions_fused(model) if scheme.fused_additions else model)
+        return floats_halved(lowered) if scheme.float_bits == 16 else lowered
+    if scheme.signed_zero_point == 0:
+        return padded_in_integers(activations_signed(model))
+    if not scheme.unsigned_activations:
+        model = nonnegative_from_zero(model)
+    return padded_in_integers(activations_unsigned(model))

@@ -3,6 +3,7 @@
 An integer step is what a runtime replaces by one integer operator:
 
     DequantizeLinear … → Conv | Gemm | MatMul | Add | AveragePool | GlobalAveragePool → (Relu | Clip)* → QuantizeLinear
+    DequantizeLinear … → Conv → Add(DequantizeLinear) → (Relu | Clip)* → QuantizeLinear      TensorRT only
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from onnx import NodeProto, helper, numpy_helper
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 STEPS = (*PRODUCTS, "Add", "AveragePool", "GlobalAveragePool")
+# What moves codes, or cuts them, between a quantizer and its dequantizer.
+CODE_MOVES = ("Clip", "Pad", "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity")
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,22 @@ class Pair:
 
 @dataclass(frozen=True)
 class Step:
-    """One integer operator: its node, the real range that ReLUs and clips leave, these, and its quantizer."""
+    """One integer operator: its node, the real range that ReLUs and clips leave, these, and its quantizer.
+
+    addition: where a convolution takes the other branch of a sum in before it rounds
+    """
 
     node: NodeProto
     lowest: float
     highest: float
     clips: tuple[NodeProto, ...]
     quantize: NodeProto
+    addition: NodeProto | None = None
+
+    @property
+    def inside(self) -> tuple[NodeProto, ...]:
+        """The nodes before the quantizer, which become one with it."""
+        return (self.node, *([self.addition] if self.addition is not None else []), *self.clips)
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,11 @@ class QuantizedGraph:
     outputs: frozenset[str]
 
     def pair(self, node: NodeProto) -> Pair:
-        """Of a QuantizeLinear or DequantizeLinear; a zero point that is left out is 0 of type uint8."""
-        zero = self.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.uint8(0)
+        """Of a QuantizeLinear or DequantizeLinear; a zero point that is left out is 0, of the stored type or uint8."""
+        stored = self.constants.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        zero = np.zeros((), np.uint8 if stored is None else stored.dtype)
+        if len(node.input) > 2 and node.input[2]:
+            zero = self.constants[node.input[2]]
         return Pair(self.constants[node.input[1]], np.asarray(zero), int(attribute(node, "axis", 1)))
 
     def dequantizer(self, name: str) -> NodeProto | None:
@@ -66,6 +81,13 @@ class QuantizedGraph:
         """The DequantizeLinear of stored integers that is the second input of a product."""
         pair = self.dequantizer(node.input[1]) if node.op_type in PRODUCTS else None
         return pair if pair is not None and pair.input[0] in self.constants else None
+
+    def quantizer(self, name: str) -> NodeProto | None:
+        """The QuantizeLinear that makes these codes, if one does, also when they are moved or cut behind it."""
+        node = self.maker.get(name)
+        while node is not None and node.op_type in CODE_MOVES:
+            node = self.maker.get(node.input[0])
+        return node if node is not None and node.op_type == "QuantizeLinear" else None
 
     def step_before(self, quantize: NodeProto) -> Step | None:
         """The integer step that ends with this QuantizeLinear."""
@@ -81,12 +103,15 @@ class QuantizedGraph:
                 return None
             lowest, highest, name = max(lowest, bounds[0]), min(highest, bounds[1]), node.input[0]
             clips.append(node)
+        addition, taken = None, self._convolution_into(node)
+        if taken is not None:
+            node, addition = taken, node
         if node.op_type not in STEPS or not self._is_plain(node):
             return None
         count = 2 if node.op_type in (*PRODUCTS, "Add") else 1
         if any(self.dequantizer(each) is None for each in node.input[:count]):
             return None
-        return Step(node, lowest, highest, tuple(clips), quantize)
+        return Step(node, lowest, highest, tuple(clips), quantize, addition)
 
     def steps(self) -> tuple[Step, ...]:
         """Every integer step, in the order of the graph."""
@@ -104,6 +129,17 @@ class QuantizedGraph:
             if name:
                 limits[place] = float(self.constants[name])
         return limits[0], limits[1]
+
+    def _convolution_into(self, node: NodeProto) -> NodeProto | None:
+        """The convolution that an addition takes in as it is, the other branch being dequantized."""
+        if node.op_type != "Add":
+            return None
+        for one, other in (tuple(node.input), tuple(node.input)[::-1]):
+            made = self.maker.get(one)
+            alone = len(self.readers[one]) == 1 and one not in self.outputs
+            if made is not None and made.op_type == "Conv" and alone and self.dequantizer(other) is not None:
+                return made
+        return None
 
     def _is_plain(self, node: NodeProto) -> bool:
         """Without the settings that no integer kernel has."""

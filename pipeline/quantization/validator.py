@@ -1,14 +1,16 @@
 """What a target's parser or kernels would refuse or silently change in a quantized graph, node by node.
 
-Measured with ONNX Runtime 1.31 on x86 with AVX2 and without VNNI; what stands of TensorRT is known of the parser of
-TensorRT-RTX 1.7.1, and no test here runs it:
+Measured with ONNX Runtime 1.31 on x86 with AVX2 and without VNNI; what stands of TensorRT is known of the parser and
+the builder of TensorRT-RTX 1.7.1, and no test here runs them:
 
     ONNX Runtime   8-bit weights saturate in pairs without VNNI · a 1-d activation scale stops the fusion of additions ·
                    a ReLU folds only where the codes end, ReLU6 only at scales up to 6/255 · a bias beyond int32 becomes
                    another number (a channel whose weights are zero has next to no scale) · the scale of an int32 bias
                    is not read · shared weights or zero points stop its exact mode, session.x64quantprecision
     TensorRT       zero points must be 0 · uint8 is read as int8 without a word · int32 biases are refused ·
-                   scales must be positive
+                   scales must be positive · nothing stands between a quantizer and its dequantizer
+    … in float16   numbers end at 65504, small scales lose digits (validator_half.py)
+    all            codes of 4 or 16 bits or 8-bit floats, scales per block, one half of a pair (validator_types.py)
 """
 
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ from onnx import NodeProto
 
 from pipeline.quantization.integer_operators import bias_codes, quantized_values
 from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, name_of, quantized_graph
+from pipeline.quantization.validator_half import half_refusals
+from pipeline.quantization.validator_types import halves, type_refusals
 from pipeline.quantization.worst_case import saturation
 from targets.target import Scheme
 
@@ -36,19 +40,25 @@ class Rules:
     symmetric_only: bool  # int8 with zero point 0, and nothing else
     quantizes_bias: bool  # a float bias becomes int32 at scale s_x·s_w, and an int32 bias is taken as such
     folds_at_code_ends: bool  # a ReLU before a quantizer vanishes only where its end is that of the codes
+    float_bits: int = 32  # 16: half precision around the integers, with strong types
 
 
 # The saturation: Intel's manual, VPMADDUBSW. The rest: measured with ONNX Runtime 1.31 on AVX2.
 ONNX_RUNTIME = Rules("ONNX Runtime on x86 with VNNI", False, False, True, True)
 ONNX_RUNTIME_WITHOUT_VNNI = Rules("ONNX Runtime on x86 without VNNI", True, False, True, True)
+# The integer dot product of ARM64 adds in 32 bits (SDOT); measured with ONNX Runtime 1.31 on an emulated Cortex-A76.
+ONNX_RUNTIME_ON_ARM64 = Rules("ONNX Runtime on ARM64", False, False, True, True)
 # Known of the ONNX parser of TensorRT-RTX 1.7.1, which is that of TensorRT 10.
 TENSORRT = Rules("TensorRT", False, True, False, False)
+TENSORRT_FLOAT16 = Rules("TensorRT", False, True, False, False, float_bits=16)
 
 
 def rules_from_scheme(scheme: Scheme) -> Rules:
-    """Unsigned activations are ONNX Runtime's on x86, where 7-bit weights mean that products saturate."""
-    if not scheme.unsigned_activations and scheme.signed_zero_point == 0:
-        return TENSORRT
+    """int8 around 0 is TensorRT's; uint8 ONNX Runtime's on x86, where 7-bit weights mean that products saturate."""
+    if scheme.symmetric:
+        return TENSORRT_FLOAT16 if scheme.float_bits == 16 else TENSORRT
+    if scheme.signed_zero_point == 0:
+        return ONNX_RUNTIME_ON_ARM64
     return ONNX_RUNTIME_WITHOUT_VNNI if scheme.weight_bits == 7 else ONNX_RUNTIME
 
 
@@ -59,8 +69,15 @@ def refusals(model: onnx.ModelProto, rules: Rules) -> list[str]:
     found = [each for node in pairs for each in _computed(node, graph)]
     if found:
         return found  # nothing else is known before the scales are
+    found = [each for node in pairs for each in type_refusals(node, graph)]
+    if found:
+        return found  # the checks below reckon with integers of 8 bits
     found = [each for node in pairs for each in _scales(node, graph)]
+    if rules.float_bits == 16:
+        found += half_refusals(model, graph)
     sound = not found  # what follows from scales needs sound ones
+    between = rules.name if rules.symmetric_only else None
+    found += [each for node in pairs for each in halves(node, graph, nothing_between=between)]
     for node in pairs:
         found += [*_zeros(node, graph), *_rereadings(node, graph)]
         if rules.symmetric_only:
@@ -84,7 +101,7 @@ def _computed(node: NodeProto, graph: QuantizedGraph) -> Iterator[str]:
 
 
 def _scales(node: NodeProto, graph: QuantizedGraph) -> Iterator[str]:
-    scale = graph.pair(node).scale
+    scale = graph.pair(node).scale.astype(np.float32)
     bad = ~np.isfinite(scale) | ~(scale >= SMALLEST)
     if bad.any():
         value = np.atleast_1d(scale)[np.flatnonzero(bad)[0]]
@@ -118,8 +135,8 @@ def _asymmetries(node: NodeProto, graph: QuantizedGraph, rules: Rules) -> Iterat
 
 
 def _rereadings(node: NodeProto, graph: QuantizedGraph) -> Iterator[str]:
-    written = graph.maker.get(node.input[0])
-    if node.op_type != "DequantizeLinear" or written is None or written.op_type != "QuantizeLinear":
+    written = graph.quantizer(node.input[0])
+    if node.op_type != "DequantizeLinear" or written is None:
         return
     ours, theirs = graph.pair(node), graph.pair(written)
     same = all(

@@ -9,6 +9,8 @@ Which weights are neighbours depends on how a kernel packs them, so any two of o
 greatest for the two greatest weights and least for the two least. Source: Intel 64 and IA-32 Architectures Software
 Developer's Manual, volume 2, VPMADDUBSW. Depthwise convolutions and products of unsigned with unsigned run on other
 kernels, which do not saturate (measured with ONNX Runtime 1.31 on AVX2).
+
+Inputs that end at code 129 leave any weights of −127..127 exact: 2 · 129 · 127 = 32 766.
 """
 
 from dataclasses import dataclass
@@ -18,20 +20,33 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, shape_inference
 
 from pipeline.quantization.integer_operators import quantized_values
-from pipeline.quantization.quantized_graph import PRODUCTS, QuantizedGraph, attribute, name_of, quantized_graph
+from pipeline.quantization.quantized_graph import (
+    CODE_MOVES,
+    PRODUCTS,
+    Pair,
+    QuantizedGraph,
+    attribute,
+    name_of,
+    quantized_graph,
+)
 
+WIDEST = 127  # of a weight of 8 bits, stored symmetrically
 SHIFT = 128  # the kernels store int8 activations as uint8 around 128
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """One product: the output channel of its widest pair, the codes its input can hold as uint8, that pair's sum."""
+    """One product: the output channel of its widest pair, the codes its input can hold as uint8, that pair's sum.
+
+    can_saturate: with the weights it has · always_exact: not even with other weights of −127..127
+    """
 
     node: str
     channel: int
     codes: tuple[int, int]
     worst_pair_sum: int
     can_saturate: bool
+    always_exact: bool
 
 
 def saturation(model: onnx.ModelProto, *, highest_code: int = 255) -> tuple[Saturation, ...]:
@@ -41,6 +56,15 @@ def saturation(model: onnx.ModelProto, *, highest_code: int = 255) -> tuple[Satu
     """
     graph = quantized_graph(model)
     return tuple(_saturation(node, graph, highest_code) for node in graph.nodes if _is_integer(node, graph))
+
+
+def exact_at_eight_bits(model: onnx.ModelProto) -> dict[str, bool]:
+    """Of every integer product by name, whether weights of 8 bits, whatever they are, are exact without VNNI.
+
+    Its input then holds codes up to 129 (what is never negative and ends at 127), or it runs on a kernel that does not
+    saturate. Where this is false, `saturation` tells whether the weights that are there happen to be exact.
+    """
+    return {each.node: each.always_exact for each in saturation(model)}
 
 
 def worst_codes(model: onnx.ModelProto, node: str) -> np.ndarray:
@@ -80,21 +104,30 @@ def worst_codes(model: onnx.ModelProto, node: str) -> np.ndarray:
 
 
 def layer_alone(model: onnx.ModelProto, node: str) -> onnx.ModelProto:
-    """One integer step as a model of its own: codes in, codes out (or floats, where no quantizer follows)."""
+    """One integer step as a model of its own: codes in, codes out (or floats, where no quantizer follows).
+
+    Its first input is that of the product; a convolution with an addition in it has the other branch as its second.
+    """
     graph, product = _found(model, node)
     step = next((each for each in graph.steps() if each.node is product), None)
-    makers = (graph.maker.get(name) for name in product.input)
-    before = [each for each in makers if each is not None and each.op_type == "DequantizeLinear"]
+    addition = step.addition if step is not None else None
+    read_by = [*product.input, *(addition.input if addition is not None else [])]
+    before = [each for name in read_by if (each := graph.dequantizer(name)) is not None]
     after = [*reversed(step.clips), step.quantize] if step is not None else []
-    nodes = [*before, product, *after]
-    source, result = before[0].input[0], nodes[-1].output[0]
+    nodes = [*before, product, *([addition] if addition is not None else []), *after]
+    result = nodes[-1].output[0]
+    doors = {each.input[0]: each for each in before if each.input[0] not in graph.constants}
     zero = graph.pair(step.quantize).zero if step is not None else np.float32(0)
     read = {name for each in nodes for name in each.input}
-    given = helper.np_dtype_to_tensor_dtype(graph.pair(before[0]).zero.dtype)
     told = helper.np_dtype_to_tensor_dtype(zero.dtype) if step is not None else TensorProto.FLOAT
     alone = helper.make_graph(
         nodes, node,
-        [helper.make_tensor_value_info(source, given, _shape(model, source))],
+        [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(graph.pair(each).zero.dtype), _shape(model, name)
+            )
+            for name, each in doors.items()
+        ],
         [helper.make_tensor_value_info(result, told, None)],
         [each for each in model.graph.initializer if each.name in read],
     )  # fmt: skip
@@ -110,7 +143,8 @@ def _saturation(node: NodeProto, graph: QuantizedGraph, highest_code: int) -> Sa
         second = graph.pair(graph.maker[node.input[1]]).zero.dtype
         limits = np.iinfo(second)
         worst = max((2 * high * limits.min, 2 * high * limits.max), key=abs)
-        return Saturation(name_of(node), 0, (low, high), int(worst), second == np.int8 and not -32768 <= worst <= 32767)
+        outside = second == np.int8 and not -32768 <= worst <= 32767
+        return Saturation(name_of(node), 0, (low, high), int(worst), bool(outside), not outside)
     stored = graph.constants[weight.input[0]]
     rows = (stored if _output_first(node) else stored.T).reshape(-1, _row_length(node, stored)).astype(np.int64)
     sums = np.sort(np.maximum(rows * low, rows * high), axis=1)[:, -2:].sum(1)  # (K,)
@@ -121,22 +155,43 @@ def _saturation(node: NodeProto, graph: QuantizedGraph, highest_code: int) -> Sa
         channel, worst = int(least.argmin()), int(least.min())
     outside = sums.max() > 32767 or least.min() < -32768
     possible = stored.dtype == np.int8 and not _is_depthwise(node, stored)
-    return Saturation(name_of(node), channel, (low, high), worst, bool(outside and possible))
+    exact = not possible or 2 * WIDEST * high <= 32767
+    return Saturation(name_of(node), channel, (low, high), worst, bool(outside and possible), exact)
 
 
 def code_range(graph: QuantizedGraph, name: str) -> tuple[int, int]:
-    """The uint8 codes that a dequantized tensor can hold: all, or what a ReLU or clip before its quantizer leaves."""
+    """The uint8 codes that a dequantized tensor can hold: all, or what clips before or behind its quantizer leave.
+
+    Moving values leaves them in their range: a tensor that is dequantized, moved and quantized alike keeps its own.
+    """
     pair = graph.pair(graph.maker[name])
     limits = np.iinfo(pair.zero.dtype)
     low, high = int(limits.min), int(limits.max)
     source = graph.maker.get(graph.maker[name].input[0])
-    clipping = graph.maker.get(source.input[0]) if source is not None and source.op_type == "QuantizeLinear" else None
-    bounds = graph.bounds(clipping) if clipping is not None and clipping.op_type in ("Relu", "Clip") else None
-    if bounds is not None:
-        low = max(low, int(quantized_values(np.asarray(bounds[0]), pair)))
-        high = min(high, int(quantized_values(np.asarray(bounds[1]), pair)))
+    while source is not None and source.op_type in CODE_MOVES:
+        bounds = graph.bounds(source) if source.op_type == "Clip" else None
+        if bounds is not None:
+            low, high = int(max(low, bounds[0])), int(min(high, bounds[1]))
+        source = graph.maker.get(source.input[0]) if source.op_type != "Pad" else None
+    if source is not None and source.op_type == "QuantizeLinear":
+        before = graph.maker.get(source.input[0])
+        bounds = graph.bounds(before) if before is not None and before.op_type in ("Relu", "Clip") else None
+        if bounds is not None:
+            low = max(low, int(quantized_values(np.asarray(bounds[0]), pair)))
+            high = min(high, int(quantized_values(np.asarray(bounds[1]), pair)))
+        elif before is not None and before.op_type in CODE_MOVES and before.op_type not in ("Clip", "Pad"):
+            earlier = graph.dequantizer(before.input[0])
+            if earlier is not None and _alike(graph.pair(earlier), pair):
+                moved = code_range(graph, before.input[0])
+                shift = SHIFT if pair.zero.dtype == np.int8 else 0
+                low, high = max(low, moved[0] - shift), min(high, moved[1] - shift)
     shift = SHIFT if pair.zero.dtype == np.int8 else 0
     return low + shift, high + shift
+
+
+def _alike(one: Pair, other: Pair) -> bool:
+    same = one.zero.dtype == other.zero.dtype and np.array_equal(one.zero, other.zero)
+    return bool(same and np.array_equal(one.scale, other.scale))
 
 
 def _is_integer(node: NodeProto, graph: QuantizedGraph) -> bool:

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from pipeline.quantization.insert import quantized, watched
 from pipeline.quantization.integer_reference import integers_of
+from pipeline.quantization.lower_unsigned import activations_unsigned
 from pipeline.quantization.lowering import lowered_for
 from pipeline.quantization.validator import (
     ONNX_RUNTIME,
+    ONNX_RUNTIME_ON_ARM64,
     ONNX_RUNTIME_WITHOUT_VNNI,
     TENSORRT,
+    TENSORRT_FLOAT16,
     Rules,
     refusals,
     rules_from_scheme,
@@ -26,9 +29,12 @@ from pipeline.quantization.validator import (
 from pipeline.stages.export import onnx_of
 from targets.devices.x86_cpu import scheme_from_features
 from targets.reach.local import is_x86
+from targets.schemes import ARM64
+from targets.schemes import TENSORRT as FUSED
+from targets.schemes import TENSORRT_FLOAT16 as HALF
 from targets.target import Scheme
 
-EVERY = (ONNX_RUNTIME, ONNX_RUNTIME_WITHOUT_VNNI, TENSORRT)
+EVERY = (ONNX_RUNTIME, ONNX_RUNTIME_WITHOUT_VNNI, ONNX_RUNTIME_ON_ARM64, TENSORRT)
 SEVEN, EIGHT = scheme_from_features(()), scheme_from_features(("avx_vnni",))
 SYMMETRIC = Scheme(weight_bits=8, unsigned_activations=False, signed_zero_point=0, why="TensorRT's")
 SHAPE = (3, 8, 8)
@@ -75,9 +81,13 @@ def weight_of(model: onnx.ModelProto) -> onnx.NodeProto:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "rules"), [(SEVEN, ONNX_RUNTIME_WITHOUT_VNNI), (EIGHT, ONNX_RUNTIME), (SYMMETRIC, TENSORRT)]
-)
-def test_our_3_lowerings_pass_the_rules_of_their_own_target(scheme: Scheme, rules: Rules) -> None:
+    ("scheme", "rules"),
+    [
+        (SEVEN, ONNX_RUNTIME_WITHOUT_VNNI), (EIGHT, ONNX_RUNTIME), (ARM64, ONNX_RUNTIME_ON_ARM64),
+        (SYMMETRIC, TENSORRT), (FUSED, TENSORRT), (HALF, TENSORRT_FLOAT16),
+    ],
+)  # fmt: skip
+def test_our_6_lowerings_pass_the_rules_of_their_own_target(scheme: Scheme, rules: Rules) -> None:
     assert rules_from_scheme(scheme) is rules
     assert refusals(made(scheme), rules) == []
 
@@ -167,7 +177,8 @@ def test_asymmetric_weights_and_weights_of_uint8_and_scales_on_axis_1_are_refuse
 
 def test_a_relu_behind_which_codes_begin_at_0_and_zero_is_128_does_not_fold() -> None:
     signed = Scheme(weight_bits=7, unsigned_activations=False, signed_zero_point=128, why="canonical S8, lowered")
-    found = refusals(made(signed), ONNX_RUNTIME)
+    assert refusals(made(signed), ONNX_RUNTIME) == []  # our own lowering stores what is never negative from 0 on
+    found = refusals(activations_unsigned(made(SYMMETRIC)), ONNX_RUNTIME)
     assert len(found) == 2
     assert all("ends at code 128 where the codes end at 0" in each for each in found)
 
@@ -265,4 +276,4 @@ def optimised(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_a_float_model_has_0_refusals() -> None:
     model = onnx_of(Small().eval(), input_shape=SHAPE)
     assert {each.data_type for each in model.graph.initializer} == {TensorProto.FLOAT}
-    assert [refusals(model, rules) for rules in EVERY] == [[], [], []]
+    assert [refusals(model, rules) for rules in EVERY] == [[], [], [], []]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.quantization.insert import quantized, watched
 from pipeline.quantization.integer_reference import integers_of
 from pipeline.quantization.lowering import lowered_for
-from pipeline.quantization.worst_case import layer_alone, saturation, worst_codes
+from pipeline.quantization.worst_case import exact_at_eight_bits, layer_alone, saturation, worst_codes
 from pipeline.stages.export import onnx_of
 from targets.devices.x86_cpu import EXACT_AT_EIGHT_BITS
 from targets.reach.local import cpu_features, is_x86
@@ -39,8 +39,12 @@ class Layers(nn.Module):
 
 def lowered(*, bits: int, seed: int = 0) -> onnx.ModelProto:
     """Random weights; outputs calibrated so wide that none of them saturates."""
-    torch.manual_seed(seed)
     scheme = Scheme(weight_bits=bits, unsigned_activations=True, signed_zero_point=128, why="as asked")
+    return lowered_with(scheme, seed=seed)
+
+
+def lowered_with(scheme: Scheme, *, seed: int = 0) -> onnx.ModelProto:
+    torch.manual_seed(seed)
     graph, placement = watched(Layers().eval())
     amax = {producer: 4.0 * 3**place for place, producer in enumerate(placement.activations)}
     return lowered_for(onnx_of(quantized(graph, placement, amax=amax, scheme=scheme), input_shape=SHAPE), scheme)
@@ -180,3 +184,56 @@ def test_64_weights_of_127_are_exact_on_every_x86_where_codes_end_at_127(highest
 def test_a_name_that_is_no_integer_product_is_refused() -> None:
     with pytest.raises(ValueError, match="no integer product of the name 'nowhere'"):
         worst_codes(product(np.ones((2, 1), np.int8)), "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("settings", "exact"),
+    [({}, False), ({"clip": 129.0}, True), ({"clip": 130.0}, False), ({"kind": np.int8}, False)],
+)  # 2 · 129 · 127 = 32 766, 2 · 130 · 127 = 33 020
+def test_codes_up_to_129_are_exact_with_any_weights_of_8_bits(settings: dict[str, object], exact: bool) -> None:
+    model = product(np.array([[1], [1]], np.int8), **settings)  # type: ignore[arg-type]
+    assert exact_at_eight_bits(model) == {"product": exact}
+    assert not saturation(model)[0].can_saturate  # as its weights are
+
+
+def test_of_a_symmetric_student_3_of_5_layers_take_any_8_bits_without_vnni_and_onnx_runtime_agrees() -> None:
+    scheme = Scheme(weight_bits=8, unsigned_activations=False, signed_zero_point=128, why="symmetric, on x86")
+    model = lowered_with(scheme)
+    exact = exact_at_eight_bits(model)
+    # The first layer reads the signed input and the hidden one a convolution without a ReLU; the rest read ReLUs.
+    assert list(exact.values()) == [False, True, True, True, False]
+    assert [each.can_saturate for each in saturation(model)] == [True, False, False, False, True]
+    if not is_x86():
+        pytest.skip("an x86 processor is missing")
+    for each in saturation(model):
+        if exact[each.node]:
+            alone, codes = layer_alone(model, each.node), worst_codes(model, each.node)
+            inputs = {alone.graph.input[0].name: codes}
+            assert np.array_equal(answered(alone, inputs), integers_of(alone, inputs)[alone.graph.output[0].name])
+            assert codes.max() <= 127
+
+
+def test_moved_codes_keep_the_127_they_end_at() -> None:
+    constants = {"s": np.float32(1), "z": np.uint8(0), "top": np.uint8(127), "w": np.full((4, 1), 127, np.int8),
+                 "z8": np.int8(0), "shape": np.array([1, 4])}  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["input", "s", "z"], ["all"]),
+        helper.make_node("Clip", ["all", "", "top"], ["codes"]),
+        helper.make_node("DequantizeLinear", ["codes", "s", "z"], ["x"]),
+        helper.make_node("Reshape", ["x", "shape"], ["moved"]),
+        helper.make_node("QuantizeLinear", ["moved", "s", "z"], ["again"]),
+        helper.make_node("DequantizeLinear", ["again", "s", "z"], ["y"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "z8"], ["dw"]),
+        helper.make_node("MatMul", ["y", "dw"], ["output"], name="product"),
+    ]
+    graph = helper.make_graph(
+        nodes, "moved",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 1, 4])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 1])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (found,) = saturation(model)
+    assert (found.codes, found.worst_pair_sum, found.can_saturate) == ((0, 127), 2 * 127 * 127, False)
+    if is_x86():
+        assert answered(model, {"input": np.full((1, 1, 4), 1e6, np.float32)}) == 4 * 127 * 127
