@@ -5,7 +5,7 @@ A bundle is a flat folder without links, readable by everyone, without a path of
     manifest.json   everything below, as JSON
     SHA256SUMS      the digest of every other file, manifest.json included: `sha256sum -c SHA256SUMS`
     model.onnx      the network as exported: what an engine for another machine is built from
-    engine.*        the engine file that was measured
+    engine.*        the engine file that was measured, of the runtime that manifest.json names
     labels.json     the names of the K classes, in the order of the network's answers
     examples.npz    the first 16 test inputs: inputs, float32 (16, …) as the network takes them; outputs, what the
                     engine answers to them, asked all at once; labels, int64 (16,)
@@ -55,6 +55,7 @@ from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
 from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
+from targets.runner import Engine
 
 EXAMPLES = 16
 
@@ -96,7 +97,8 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
     for name in runner.BESIDE:
         copy(Path(preprocess.__file__).parent / name, folder / name)
     write_json(folder / "labels.json", list(dataset.labels))
-    write_examples(folder / "examples.npz", engine, plan, dataset)
+    runtime = plan.target.engine_of(last.facts.get("runtime"))
+    write_examples(folder / "examples.npz", engine, plan, dataset, runtime=runtime)
     result = journey.as_json(target=plan.target.name, recipe=plan.recipe.name, seed=plan.seed, bundle=".")
     write_json(folder / "result.json", finite(portable(result, places=places_of(plan))))
     manifest = manifest_from(plan, journey, dataset=dataset, engine=engine)
@@ -109,10 +111,10 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
     write_bytes(folder / SUMS, sums_text(listed, manifest=file_digest(folder / MANIFEST)).encode())
 
 
-def write_examples(path: Path, engine: Path, plan: Plan, dataset: Dataset) -> None:
+def write_examples(path: Path, engine: Path, plan: Plan, dataset: Dataset, *, runtime: Engine) -> None:
     """The first test inputs and the engine's answers to them: what `compress verify` asks again."""
     inputs = inputs_for_network(dataset, dataset.test.inputs[:EXAMPLES])
-    with closing(plan.target.engine.open(engine, threads=plan.threads)) as ask:
+    with closing(runtime.open(engine, threads=plan.threads)) as ask:
         outputs = ask(inputs)
     with written_atomically(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, inputs=inputs, outputs=outputs, labels=dataset.test.labels[:EXAMPLES])

@@ -81,7 +81,8 @@ def engine_as_json(
     plan: Plan, journey: Journey, dataset: Dataset, engine: Path, conditions: Conditions | None
 ) -> dict[str, Any]:
     """The engine: what it is made of, where its time goes, and what it was built for."""
-    runtime = plan.target.engine
+    said = journey.last.candidate.facts.get("runtime")
+    runtime = plan.target.engine_of(said)
     operators = runtime.operators(engine)
     times: list[Any] = []
     why = ""
@@ -92,7 +93,7 @@ def engine_as_json(
         why = portable(str(error), places=places_of(plan))
     return {
         "file": engine.name,
-        "runtime": journey.last.candidate.facts.get("runtime", runtime.runtime),
+        "runtime": said or runtime.runtime,
         "threads": plan.threads,
         "integer_ops": operators.integer,
         "float_ops": operators.floating,

@@ -1,7 +1,8 @@
-"""Measure a candidate on the target, whatever its form, in the one runtime that the engine will use.
+"""Measure a candidate on the target, whatever its form, in the target's own runtime.
 
 A torch candidate is exported and built for the occasion (a fake-quantized one with its integer arithmetic), an ONNX
-file is built as it would be for the target. Accuracy is on the test split. Latency is measured in pairs with the
+file is built as it would be for the target; an engine is measured in the runtime it was built in, beside the teacher in
+the target's own. Accuracy is on the test split. Latency is measured in pairs with the
 teacher, interleaved, so that the speed-up holds on a machine whose speed drifts.
 """
 
@@ -23,7 +24,7 @@ from pipeline.store import digest_of, read_json, write_json, written_atomically
 from targets.accuracy import scores_of
 from targets.measurement import Accuracy, Conditions, Latency, Measurement, Pairs, measurement_from_json
 from targets.reach.local import conditions_here
-from targets.runner import Runner
+from targets.runner import Engine, Runner
 from targets.stopwatch import count_for, sample_ms, sample_pairs_ms, settle
 
 EVALUATED_AT_ONCE = 256  # inputs turned into float32 at a time
@@ -45,7 +46,9 @@ def measure(candidate: Candidate, run: Run, *, teacher: Path | None) -> Measured
 
     teacher: the teacher's engine, to be timed beside this one; None while the teacher itself is measured
     """
-    identity = replace(conditions(run, samples=0, warmup_runs=0), load_average=None)  # what makes two comparable
+    runtime = runtime_of(candidate, run).runtime
+    identity = conditions(run, runtime=runtime, samples=0, warmup_runs=0)
+    identity = replace(identity, load_average=None)  # what makes two comparable
     key = digest_of(candidate.digest, identity, run.the_teacher().digest, run.metric)
     kept = run.folder / f"measurement-{key[:16]}.json"
     engine = engine_of(candidate, run, key=key)
@@ -83,15 +86,16 @@ def _measure(candidate: Candidate, run: Run, engine: Path, teacher: Path | None)
     parameters, macs = parameters_and_macs(_onnx_behind(candidate, run))
     if macs is None:
         missing["macs"] = "the graph has a shape that is not known before it runs"
-    with closing(run.target.engine.open(engine, threads=run.threads)) as runner:
+    ours = runtime_of(candidate, run)
+    with closing(ours.open(engine, threads=run.threads)) as runner:
         accuracy = _accuracy(runner, run)
-        latency, pairs = _latency(runner, run, teacher)
+        latency, pairs = _latency(runner, run, teacher, runtime=ours.runtime)
     if pairs is None:
         missing["pairs"] = "the teacher is what the others are paired with"
     one = inputs_for_network(run.dataset, run.dataset.test.inputs[:1])
     memory: int | None = None
     try:
-        memory = run.target.engine.peak_memory(engine, one, threads=run.threads)
+        memory = ours.peak_memory(engine, one, threads=run.threads)
     except OSError as error:
         missing["peak_memory_bytes"] = f"no process could be started to measure it ({error})"
     return Measurement(
@@ -112,7 +116,12 @@ def _accuracy(runner: Runner, run: Run) -> Accuracy:
     return Accuracy(tuple(scores))
 
 
-def _latency(runner: Runner, run: Run, teacher: Path | None) -> tuple[Latency, Pairs | None]:
+def runtime_of(candidate: Candidate, run: Run) -> Engine:
+    """The runtime that answers for a candidate: the one an engine was built in, else the target's own."""
+    return run.target.engine_of(candidate.facts.get("runtime") if candidate.form is Form.ENGINE else None)
+
+
+def _latency(runner: Runner, run: Run, teacher: Path | None, *, runtime: str) -> tuple[Latency, Pairs | None]:
     one = inputs_for_network(run.dataset, run.dataset.test.inputs[:1])
     run.progress.advance(0, 1, "latency")
     ours = _call(runner, one)
@@ -120,19 +129,19 @@ def _latency(runner: Runner, run: Run, teacher: Path | None) -> tuple[Latency, P
     if teacher is None:
         count = count_for(median_ms, seconds=SAMPLING_S)
         samples = sample_ms(ours, count=count)
-        return Latency(samples, conditions(run, samples=count, warmup_runs=warmed)), None
+        return Latency(samples, conditions(run, runtime=runtime, samples=count, warmup_runs=warmed)), None
     with closing(run.target.engine.open(teacher, threads=run.threads)) as reference:
         theirs = _call(reference, one)
         _, slower_ms = settle(theirs, max_seconds=WARMING_S)
         count = count_for(max(median_ms, slower_ms), seconds=SAMPLING_S)
         before, after = sample_pairs_ms(theirs, ours, count=count, seed=run.seed)
-    return Latency(after, conditions(run, samples=count, warmup_runs=warmed)), Pairs(before, after)
+    return Latency(after, conditions(run, runtime=runtime, samples=count, warmup_runs=warmed)), Pairs(before, after)
 
 
-def conditions(run: Run, *, samples: int, warmup_runs: int) -> Conditions:
+def conditions(run: Run, *, runtime: str, samples: int, warmup_runs: int) -> Conditions:
     """The conditions of a measurement that this run takes now, batch 1."""
     return conditions_here(
-        target=run.target.name, runtime=run.target.engine.runtime, threads=run.threads, batch=1,
+        target=run.target.name, runtime=runtime, threads=run.threads, batch=1,
         warmup_runs=warmup_runs, samples=samples, on_target=run.target.is_here(),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.asked import Asked
-from pipeline.candidate import Candidate
+from pipeline.candidate import Candidate, Form
 from pipeline.data.find_files import find_all
 from pipeline.post_training import without_training
 from pipeline.recipe import Recipe, recipe_named
@@ -91,6 +91,8 @@ class Plan:
         parts += [self.recipe.student, student_weights, self.seed, self.epochs_scale]
         if stage.for_target:
             parts += [self.target.name, self.target.engine.runtime, self.target.scheme(), self.threads]
+        if stage.gives is Form.ENGINE:  # the fastest of what is installed is handed over
+            parts.append([engine.runtime for engine in self.target.further_engines_here()])
         return digest_of(*parts)
 
 

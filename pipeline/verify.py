@@ -137,10 +137,10 @@ def examples_in(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def runtime_of(manifest: Mapping[str, Any]) -> tuple[Engine | None, list[str]]:
-    """The runtime of the bundle's target; the target is looked up by name alone, no file is run for it."""
+    """The engine's runtime on the bundle's target, which is looked up by name alone: no file is run for it."""
     name = manifest["target"].get("name")
     if name in target_names():
-        return target_named(name).engine, []
+        return target_named(name).engine_of(str(manifest["engine"].get("runtime"))), []
     return None, [f"The target {name!r} is not one of this installation ({', '.join(target_names())})."]
 
 

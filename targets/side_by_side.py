@@ -1,32 +1,31 @@
-"""Two engine files of one network, timed in turns: which answers sooner, and how sure that is."""
+"""Several engine files of one network, timed in turns: which answers sooner, and how sure that is."""
 
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from targets.measurement import Pairs
 from targets.runner import Engine
-from targets.stopwatch import count_for, sample_pairs_ms, settle
+from targets.stopwatch import count_for, sample_turns_ms, settle
 
 SAMPLING_S = 1.5  # per engine; between 299 and 2 000 samples
 WARMING_S = 3.0
 
 
-def timed_side_by_side(
-    engine: Engine, *, reference: Path, candidate: Path, inputs: NDArray[np.float32], threads: int, seed: int
-) -> Pairs:
-    """Latencies of both files on the same input, taken in turns.
+def timed_in_turns(
+    entries: Sequence[tuple[Engine, Path]], *, inputs: NDArray[np.float32], threads: int, seed: int
+) -> tuple[tuple[float, ...], ...]:
+    """The latencies of each engine file on the same input in ms, taken in turns; sample i of each in the same round.
 
-    inputs: one batch, (1, …)
+    entries: a runtime and its file · inputs: one batch, (1, …)
     """
-    with (
-        closing(engine.open(reference, threads=threads)) as first,
-        closing(engine.open(candidate, threads=threads)) as second,
-    ):
-        _, reference_ms = settle(lambda: first(inputs), max_seconds=WARMING_S)
-        _, candidate_ms = settle(lambda: second(inputs), max_seconds=WARMING_S)
-        count = count_for(max(reference_ms, candidate_ms), seconds=SAMPLING_S)
-        before, after = sample_pairs_ms(lambda: first(inputs), lambda: second(inputs), count=count, seed=seed)
-    return Pairs(before, after)
+    with ExitStack() as opened:
+        calls = [
+            partial(opened.enter_context(closing(engine.open(path, threads=threads))), inputs)
+            for engine, path in entries
+        ]
+        slowest_ms = max(settle(call, max_seconds=WARMING_S)[1] for call in calls)
+        return sample_turns_ms(calls, count=count_for(slowest_ms, seconds=SAMPLING_S), seed=seed)

@@ -8,7 +8,7 @@ seed: what the machine does to one it does to the other. The garbage collector r
 import gc
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 
@@ -82,6 +82,21 @@ def sample_pairs_ms(
             if not first:
                 reference_ms.append(_warm_ms(reference))
     return tuple(reference_ms), tuple(candidate_ms)
+
+
+def sample_turns_ms(calls: Sequence[Call], *, count: int, seed: int = 0) -> tuple[tuple[float, ...], ...]:
+    """The times of `count` calls of each of several, in rounds: as `sample_pairs_ms`, for more than two.
+
+    The order within a round is drawn by seed.
+    """
+    draw = random.Random(seed)
+    orders = [draw.sample(range(len(calls)), len(calls)) for _ in range(count)]
+    times_ms: list[list[float]] = [[] for _ in calls]
+    with _no_garbage_collection():
+        for order in orders:
+            for place in order:
+                times_ms[place].append(_warm_ms(calls[place]))
+    return tuple(tuple(each) for each in times_ms)
 
 
 def _warm_ms(call: Call) -> float:

@@ -1,9 +1,10 @@
 # ruff: noqa: T201
 """Answer image files with the engine of this folder: python run.py IMAGE [IMAGE …] [--top 5] [--threads N] [--json]
 
-This folder stands alone: Python 3.8 or later, numpy and onnxruntime are all it needs. Images are read and prepared by
-the very files that prepared the training data (preprocess.py, images.py and the readers), so that the same picture
-gives the same numbers everywhere. A network that does not take images takes .npy files: one input each, as trained.
+This folder stands alone: Python 3.8 or later, numpy and the runtime that manifest.json names (onnxruntime or openvino)
+are all it needs. Images are read and prepared by the very files that prepared the training data (preprocess.py,
+images.py and the readers), so that the same picture gives the same numbers everywhere. A network that does not take
+images takes .npy files: one input each, as trained.
 
 The result goes to stdout, remarks to stderr. Exit code 0: every file was answered. 2: one was not, or something that
 must stand beside this file is missing; a sentence says what.
@@ -14,8 +15,11 @@ Letters: K classes.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +29,12 @@ if TYPE_CHECKING:
 
 # What is copied into a bundle beside this file, from the folder of the training data's code.
 BESIDE = ("preprocess.py", "images.py", "png_reader.py", "jpeg_reader.py", "jpeg_scan.py", "jpeg_pixels.py")
-KINDS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32"}
+# How the runtimes name what an input is made of.
+KINDS = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32",
+    "f32": "float32", "f16": "float16", "i64": "int64", "i32": "int32",
+}  # fmt: skip
+STAMP = b"edge_compress.stamp"  # behind the model in an engine file: what wrote it, and its digest
 
 
 class Unanswered(Exception):
@@ -90,39 +99,34 @@ def check_installed(manifest: dict[str, Any], folder: Path) -> None:
     lost = [name for name in BESIDE if not (folder / name).is_file()]
     if lost:
         raise Unanswered(f"{', '.join(lost)} must stand in {folder}. Copy the whole bundle folder again.")
+    runtime = str(manifest["engine"]["runtime"])
+    package = "openvino" if runtime.startswith("openvino") else "onnxruntime"
+    missing = [name for name in ("numpy", package) if not is_here(name)]
+    if not missing or (missing == ["openvino"] and is_here("onnxruntime")):  # model.onnx answers then
+        return
+    wanted = runtime.replace(" ", "==") if runtime.startswith(package) else package
+    raise Unanswered(
+        f"{' and '.join(missing)} cannot be imported. Install what this bundle needs: "
+        f"{sys.executable} -m pip install {wanted}"
+    )
+
+
+def is_here(package: str) -> bool:
     try:
-        import numpy  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        runtime = str(manifest["engine"]["runtime"])
-        wanted = runtime.replace(" ", "==") if runtime.startswith("onnxruntime") else "onnxruntime"
-        raise Unanswered(
-            f"{error}. Install what this bundle needs: {sys.executable} -m pip install {wanted}"
-        ) from error
+        import_module(package)
+    except ImportError:
+        return False
+    return True
 
 
 def open_engine(manifest: dict[str, Any], folder: Path, *, threads: int | None) -> Any:
     """The engine as it was measured, or else the portable model beside it."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or manifest["engine"].get("threads") or 0  # 0: onnxruntime chooses
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # as it was measured
-    options.log_severity_level = 4  # a failure is told below, once
     engine, model = folder / manifest["engine"]["file"], folder / "model.onnx"
-    runtime = str(manifest["engine"]["runtime"])
-    if not runtime.startswith("onnxruntime"):
-        why = f"it is for {runtime}, and this runner answers with onnxruntime"
-    elif not engine.is_file():
-        why = "it is not there"
-    else:
-        # The file holds the graph as it was optimised for the device: what was measured is what runs.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            return onnxruntime.InferenceSession(str(engine), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 — onnxruntime's dozen exceptions share no parent
-            why = f"onnxruntime {onnxruntime.__version__} does not load it here: {first_line(error)}"
+    threads = threads or manifest["engine"].get("threads") or 0  # 0: the runtime chooses
+    try:
+        return session_of(engine, str(manifest["engine"]["runtime"]), threads=threads)
+    except Unanswered as sentence:
+        why = str(sentence)
     if not model.is_file():
         raise Unanswered(f"the engine {engine.name} cannot be used ({why}), and there is no model.onnx beside it.")
     print(
@@ -130,11 +134,88 @@ def open_engine(manifest: dict[str, Any], folder: Path, *, threads: int | None) 
         "this bundle do not hold for it.",
         file=sys.stderr,
     )
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if not is_here("onnxruntime"):
+        raise Unanswered(f"for model.onnx onnxruntime is needed: {sys.executable} -m pip install onnxruntime")
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return onnx_session(model, threads=threads, optimize=True)
     except Exception as error:
         raise Unanswered(f"model.onnx cannot be used either: {first_line(error)}") from error
+
+
+def session_of(engine: Path, runtime: str, *, threads: int) -> Any:
+    """The engine in the runtime it was measured in; what is raised says why not, for a sentence."""
+    if not runtime.startswith(("onnxruntime", "openvino")):
+        raise Unanswered(f"it is for {runtime}, and this runner answers with onnxruntime or openvino")
+    if not engine.is_file():
+        raise Unanswered("it is not there")
+    package = "openvino" if runtime.startswith("openvino") else "onnxruntime"
+    if not is_here(package):
+        raise Unanswered(f"{package} is not installed: {sys.executable} -m pip install {runtime.replace(' ', '==')}")
+    try:
+        if package == "openvino":
+            return OpenVinoSession(engine, threads=threads)
+        # The file holds the graph as it was optimised for the device: what was measured is what runs.
+        return onnx_session(engine, threads=threads, optimize=False)
+    except Unanswered:
+        raise
+    except Exception as error:
+        version = getattr(import_module(package), "__version__", "")
+        raise Unanswered(f"{package} {version} does not load it here: {first_line(error)}") from error
+
+
+def onnx_session(path: Path, *, threads: int, optimize: bool) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # as it was measured
+    options.log_severity_level = 4  # a failure is told once, by our own sentence
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class OpenVinoSession:
+    """An engine of openvino, asked with the two calls of a session of onnxruntime."""
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        import openvino
+
+        model, built_by = model_and_runtime(path)
+        here = f"openvino {openvino.__version__.split('-')[0]}"
+        if built_by != here:  # another version reads other bytes into it
+            raise Unanswered(f"it was built by {built_by}, and installed is {here}")
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False,
+        }  # fmt: skip
+        compiled = openvino.Core().import_model(io.BytesIO(model), "CPU", settings)  # as it was measured
+        door = compiled.inputs[0]
+        self.name, self.type = door.get_any_name(), door.get_element_type().get_type_name()
+        self.shape = [axis.get_length() if axis.is_static else "N" for axis in door.get_partial_shape()]
+        self.request = compiled.create_infer_request()
+
+    def get_inputs(self) -> list[OpenVinoSession]:
+        return [self]
+
+    def run(self, _outputs: None, asked: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        return [self.request.infer([asked[self.name]])[0]]
+
+
+def model_and_runtime(engine: Path) -> tuple[bytes, str]:
+    """What stands before the stamp of an engine file, sound by its digest, and the runtime that wrote it."""
+    written = engine.read_bytes()
+    _, _, stamp = written.rpartition(STAMP)
+    try:
+        facts = json.loads(stamp[stamp.index(b"{") :])
+        model = written[: facts["bytes"]]
+        sound, runtime = hashlib.sha256(model).hexdigest() == facts["sha256"], str(facts["runtime"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unanswered("it is damaged") from error
+    if not sound:
+        raise Unanswered("it is damaged")
+    return model, runtime
 
 
 def top_classes(

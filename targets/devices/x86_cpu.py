@@ -1,4 +1,4 @@
-"""The x86 processor of the machine we are on, through ONNX Runtime.
+"""The x86 processor of the machine we are on, through ONNX Runtime; through OpenVINO too where that is installed.
 
 Its integer kernels multiply unsigned activations with signed weights. Before VNNI the instruction behind them
 (vpmaddubsw) adds two such products in 16 bits and saturates: 255·127·2 = 64 770 > 32 767. With weights of 7 bits,
@@ -6,6 +6,7 @@ Its integer kernels multiply unsigned activations with signed weights. Before VN
 """
 
 from targets.budget import Budget, Limit
+from targets.engines.openvino import OpenVino
 from targets.engines.ort import OnnxRuntime
 from targets.reach.local import cpu_features, is_x86
 from targets.target import Scheme, Target
@@ -32,6 +33,7 @@ TARGET = Target(
     name="x86-cpu",
     summary="the x86 processor of this machine, ONNX Runtime",
     engine=OnnxRuntime(),
+    further_engines=(OpenVino(),),
     scheme=scheme_here,
     budget=Budget(
         (

@@ -1,6 +1,6 @@
 """A process that opens one engine, answers one batch, and says how much memory that took at its peak.
 
-    python -m targets.engines.memory_probe ENGINE INPUTS.npy THREADS    → bytes
+    python -m targets.engines.memory_probe ENGINE INPUTS.npy THREADS RUNTIME    → bytes
 
 The figure is that of the whole process, with the interpreter, numpy and the runtime: what the device must have free.
 """
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from targets.engines.session import open_session, runner_of
+from targets.engines.openvino_model import imported, runner_of_model
+from targets.engines.session import SessionRunner, open_session, runner_of
+from targets.engines.stamp import read_stamped
 
 STATUS = Path("/proc/self/status")
 
@@ -28,10 +30,18 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes
 
 
+def opened(engine: Path, *, threads: int, runtime: str) -> SessionRunner:
+    """The engine in the runtime of this name."""
+    if runtime == "openvino":
+        model = imported(read_stamped(engine)[1], path=engine, threads=threads)
+        return runner_of_model(model, path=engine)
+    return runner_of(open_session(engine, threads=threads, optimize=False), path=engine)
+
+
 def main(arguments: list[str]) -> int:
     """Open, answer one batch, say the peak on stdout."""
     engine, inputs, threads = Path(arguments[0]), np.load(arguments[1]), int(arguments[2])
-    runner = runner_of(open_session(engine, threads=threads, optimize=False), path=engine)
+    runner = opened(engine, threads=threads, runtime=arguments[3])
     runner(inputs[: runner.door.fixed_batch])
     sys.stdout.write(f"{peak_bytes()}\n")
     return 0

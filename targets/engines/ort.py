@@ -12,8 +12,6 @@ were measured on a convolutional network of 0.27 ms and its quantized twin of 0.
 So: .onnx with all rewrites, opened without further ones. Its operators can be read back.
 """
 
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +21,16 @@ from numpy.typing import NDArray
 
 from targets.engines.layer_profile import layer_times_from_profile
 from targets.engines.onnx_operators import operators_of
+from targets.engines.own_process import peak_of_its_own
 from targets.engines.session import onnx_runtime, open_session, runner_of
 from targets.engines.stamp import Stamp, append_stamp, read_stamp, refuse_foreign
-from targets.errors import EngineFailed, EngineRefused
+from targets.errors import EngineRefused
 from targets.reach.local import describe_machine
 from targets.runner import LayerTime, Operators, Runner
 from targets.whole_file import write_whole
 
 WARMUP_RUNS = 5
 PROFILED_RUNS = 25
-PACKAGES = Path(__file__).parents[2]  # the folder that holds `targets`
 
 
 @dataclass(frozen=True)
@@ -88,17 +86,7 @@ class OnnxRuntime:
     def peak_memory(self, engine_path: Path, inputs: NDArray[np.float32], *, threads: int) -> int:
         """Bytes at the peak of a fresh process that opens the engine and answers one batch."""
         self._refuse_strange(engine_path)
-        with tempfile.TemporaryDirectory() as folder:
-            asked = Path(folder) / "inputs.npy"
-            np.save(asked, inputs)
-            command = [sys.executable, "-m", "targets.engines.memory_probe", str(engine_path.resolve()), str(asked)]
-            ended = subprocess.run(
-                [*command, str(threads)], cwd=PACKAGES, capture_output=True, text=True, check=False
-            )  # fmt: skip
-        if ended.returncode != 0:
-            said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-            raise EngineFailed(f"The engine {engine_path} fails in a process of its own: {said[-1]}")
-        return int(ended.stdout.split()[-1])
+        return peak_of_its_own(engine_path, inputs, threads=threads, runtime=self.name)
 
     def _refuse_strange(self, engine_path: Path) -> None:
         stamp = read_stamp(engine_path)

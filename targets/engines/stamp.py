@@ -1,16 +1,15 @@
 """What an engine file says about itself: which runtime wrote it, for which processor, and a digest of its bytes.
 
-The stamp is the last entry of the model's own metadata. Protocol buffers merge messages that stand one after the
-other, so it is appended to what the runtime wrote, and the runtime reads the whole as one model. It is checked before
-the runtime sees a byte: a graph laid out for another processor can answer wrongly instead of failing.
+The stamp is appended to what the runtime wrote. Behind an ONNX file it is the last entry of the model's own metadata:
+protocol buffers merge messages that stand one after the other, and the runtime reads the whole as one model. Other
+runtimes are given what stands before it. It is checked before the runtime sees a byte: a graph laid out for another
+processor can answer wrongly instead of failing.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import onnx
 
 from targets.errors import EngineRefused
 from targets.reach.local import Machine
@@ -30,6 +29,8 @@ class Stamp:
 
 def append_stamp(path: Path, stamp: Stamp) -> None:
     """Put the stamp behind the model in this file."""
+    import onnx  # here, because reading needs none: the memory probe measures a process without it
+
     model = path.read_bytes()
     facts = {**asdict(stamp), "bytes": len(model), "sha256": hashlib.sha256(model).hexdigest()}
     entry = onnx.StringStringEntryProto(key=KEY, value=json.dumps(facts))
@@ -38,7 +39,12 @@ def append_stamp(path: Path, stamp: Stamp) -> None:
 
 
 def read_stamp(path: Path) -> Stamp:
-    """The stamp of this file, after its digest was found right.
+    """The stamp of this file, after its digest was found right; raises like `read_stamped`."""
+    return read_stamped(path)[0]
+
+
+def read_stamped(path: Path) -> tuple[Stamp, bytes]:
+    """The stamp of this file and what stands before it, after its digest was found right.
 
     Raises:
         EngineRefused: not an engine of ours, cut off, or changed since it was written.
@@ -54,13 +60,14 @@ def read_stamp(path: Path) -> Stamp:
         )
     try:
         facts = json.loads(tail[tail.index(b"{") :])
-        sound = hashlib.sha256(written[: facts["bytes"]]).hexdigest() == facts["sha256"]
+        model = written[: facts["bytes"]]
+        sound = hashlib.sha256(model).hexdigest() == facts["sha256"]
         stamp = Stamp(facts["runtime"], facts["architecture"], tuple(facts["cpu_features"]), facts["threads"])
     except (ValueError, KeyError, TypeError) as error:
         raise EngineRefused(f"The stamp of the engine {path} is damaged. Build it again from its ONNX.") from error
     if not sound:
         raise EngineRefused(f"The engine {path} was changed since it was built (digest differs). Build it again.")
-    return stamp
+    return stamp, model
 
 
 def refuse_foreign(stamp: Stamp, *, path: Path, runtime: str, machine: Machine) -> None:

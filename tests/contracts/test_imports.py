@@ -37,6 +37,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "pytorch_quantization": ("pipeline/quantization/fake_quant.py",),
     # The handed-over runner stands alone, and the doctor asks whether it is there.
     "onnxruntime": ("targets/engines/", "pipeline/handover/run.py", "pipeline/commands/examine.py"),
+    "openvino": ("targets/engines/", "pipeline/handover/run.py"),
     "tensorrt": ("targets/engines/trt.py",),
     "time": ("targets/stopwatch.py",),
     "torch_pruning": ("pipeline/pruning/",),

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from targets.stopwatch import count_for, now_s, sample_ms, sample_pairs_ms, settle
+from targets.stopwatch import count_for, now_s, sample_ms, sample_pairs_ms, sample_turns_ms, settle
 
 
 def test_a_slow_network_still_gets_299_samples_and_a_fast_one_no_more_than_2000() -> None:
@@ -55,6 +55,16 @@ def test_40_pairs_are_taken_in_turns_in_an_order_drawn_by_seed() -> None:
     }  # each pair holds both, each timed call after an untimed one; both orders occur
     assert order(1) == first
     assert order(2) != first
+
+
+def test_30_rounds_of_3_hold_each_once_after_an_untimed_call_of_its_own() -> None:
+    calls: list[str] = []
+    times_ms = sample_turns_ms([lambda name=name: calls.append(name) for name in "abc"], count=30, seed=1)
+    assert [len(each) for each in times_ms] == [30, 30, 30]
+    rounds = ["".join(calls[place : place + 6]) for place in range(0, 180, 6)]
+    assert {"".join(sorted(each[::2])) for each in rounds} == {"abc"}
+    assert all(each[::2] == each[1::2] for each in rounds)
+    assert len(set(rounds)) == 6  # every order of three occurs
 
 
 def test_warming_up_makes_at_least_1_run_and_tells_how_many() -> None:

@@ -1,0 +1,137 @@
+"""The engines that could be handed over: made, timed in turns on the target, and the fastest of them chosen.
+
+The first is what the recipe asks for, in the target's own runtime. Its rivals are the float network that it was
+quantized from, and both again in every further runtime of the target that is installed. A rival takes the place of the
+one before it only where it is faster for certain and answers what its torch network answers. So an integer engine that
+is slower than the float one is never handed over, and a bundle needs another package only where that pays.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from pipeline.candidate import Candidate
+from pipeline.data.dataset import inputs_for_network
+from pipeline.quantization.lowering import lowered_for
+from pipeline.stage import Run
+from pipeline.stages.export import onnx_of
+from pipeline.store import written_atomically
+from targets.errors import EngineRefused
+from targets.measurement import Pairs, interval_as_json, nearest_rank
+from targets.runner import Engine
+from targets.side_by_side import timed_in_turns
+
+INT8, FLOAT = "int8", "float"
+# Two fresh sessions of one engine file differ by up to 2 % for as long as they live, by where their memory happens to
+# lie. No number of samples averages that out, and nobody is asked to install a package because of it.
+WORTH_A_PACKAGE = 1.02
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One engine that could be handed over.
+
+    arithmetic: int8 or float · origin: the torch network that it must answer like
+    files: name and file of its ONNX forms; the exported one first, the one it was built from last
+    """
+
+    arithmetic: str
+    engine: Engine
+    path: Path
+    origin: Candidate
+    files: tuple[tuple[str, Path], ...]
+
+    @property
+    def words(self) -> str:
+        """Its name in a sentence."""
+        return f"the {'INT8' if self.arithmetic == INT8 else 'float'} engine of {self.engine.runtime}"
+
+
+def rivals_of(first: Rival, parent: Candidate | None, run: Run, *, further: bool) -> list[Rival]:
+    """`first` and what stands against it; those in its own runtime come before the others.
+
+    parent: the float network that the first was quantized from, or None
+    further: build them in the target's further runtimes too
+    """
+    rivals = [first]
+    if parent is not None:
+        source, lowered = run.folder / "float.onnx", run.folder / "float-lowered.onnx"
+        model = onnx_of(parent.module(), input_shape=run.dataset.input_shape)
+        for file, form in ((source, model), (lowered, lowered_for(model, run.target.scheme()))):
+            with written_atomically(file) as beside:
+                onnx.save(form, beside)
+        path = run.folder / f"float{first.engine.suffix}"
+        first.engine.build(lowered, path, threads=run.threads)
+        rivals.append(Rival(FLOAT, first.engine, path, parent, (("float ONNX", source), ("lowered ONNX", lowered))))
+    for engine in run.target.further_engines_here() if further else ():
+        for rival in [each for each in rivals if each.engine is first.engine]:
+            path = run.folder / f"{rival.arithmetic}{engine.suffix}"
+            try:
+                engine.build(rival.files[-1][1], path, threads=run.threads)
+            except EngineRefused as error:  # another runtime need not take what ours does
+                run.progress.say(f"{error}; it is no rival")
+                continue
+            rivals.append(Rival(rival.arithmetic, engine, path, rival.origin, rival.files))
+    return rivals
+
+
+def timed(rivals: Sequence[Rival], run: Run) -> tuple[tuple[float, ...], ...]:
+    """The times of each on one validation input, in ms, taken in turns."""
+    one = inputs_for_network(run.dataset, run.dataset.validation.inputs[:1])
+    entries = [(rival.engine, rival.path) for rival in rivals]
+    return timed_in_turns(entries, inputs=one, threads=run.threads, seed=run.seed)
+
+
+def fastest(
+    rivals: Sequence[Rival], times_ms: Sequence[tuple[float, ...]], *, differs: Callable[[Rival], str]
+) -> tuple[int, dict[int, str]]:
+    """The place of the rival to hand over; and of those that were faster, why they are not.
+
+    differs: says how a rival's answers differ from its torch network's; "" where they are the same
+    """
+    best, unfit = 0, {}
+    for place in range(1, len(rivals)):
+        one_package = rivals[place].engine.name in (rivals[0].engine.name, rivals[best].engine.name)
+        if Pairs(times_ms[best], times_ms[place]).speedup_interval().low <= (1.0 if one_package else WORTH_A_PACKAGE):
+            continue
+        said = differs(rivals[place])
+        if said:
+            unfit[place] = said
+        else:
+            best = place
+    return best, unfit
+
+
+def rows(
+    rivals: Sequence[Rival], times_ms: Sequence[tuple[float, ...]], best: int, unfit: Mapping[int, str], run: Run
+) -> list[dict[str, Any]]:
+    """What was seen of each, for the report.
+
+    speedup: over the float engine in the target's own runtime, or over the first where that is the float one
+    layers: the times of each operator, of the first and of the one handed over, where that is another
+    """
+    yardstick = next((place for place, rival in enumerate(rivals) if rival.arithmetic == FLOAT), 0)
+    one = inputs_for_network(run.dataset, run.dataset.validation.inputs[:1])
+    seen: list[dict[str, Any]] = []
+    for place, rival in enumerate(rivals):
+        pairs = Pairs(times_ms[yardstick], times_ms[place])
+        seen.append({
+            "name": rival.arithmetic, "runtime": rival.engine.runtime, "stage": rival.origin.stage,
+            "p50_ms": nearest_rank(times_ms[place], 0.5), "shipped": place == best, "speedup": pairs.speedup,
+            "interval": interval_as_json(pairs.speedup_interval()),
+            "why_not": "" if place == best else unfit.get(place) or _slower(Pairs(times_ms[best], times_ms[place])),
+        })  # fmt: skip
+        if best != 0 and place in (0, best):  # where the time goes in each, to see what lost
+            layers = rival.engine.layer_times(rival.path, one, threads=run.threads)
+            seen[-1]["layers"] = [asdict(layer) for layer in layers]
+    return seen
+
+
+def _slower(pairs: Pairs) -> str:
+    """Why this one is not handed over, from its times beside the one that is."""
+    bounds = pairs.speedup_interval()
+    told = f"{pairs.speedup:.2f}× as fast (interval {bounds.low:.2f} to {bounds.high:.2f})"
+    return told if pairs.speedup < 1 else f"{told}, which is too little to be sure of, or to need another package for"

@@ -1,0 +1,135 @@
+"""Does an engine answer what the torch network answers that it was made from, and if not, from where on?"""
+
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pipeline.candidate import Candidate, Form
+from pipeline.data.dataset import Split, inputs_for_network
+from pipeline.graph.compare import Agreement, agreement
+from pipeline.graph.first_difference import differences, first_notable
+from pipeline.graph.parity import hops, unequal_allowed
+from pipeline.quantization.fake_quant import exportable, has_quantizers, is_activation_point
+from pipeline.stage import Run
+from pipeline.stages.export import answers_of_onnx
+from targets.runner import Engine
+
+CHECKED_INPUTS = 256  # by every form on the way
+EXAMINED = 16  # tensor by tensor, to find a difference
+AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Engines against the torch networks they were made from; a network is asked once for each split.
+
+    least_equal: the share of answers that must be the same, near ties aside
+    """
+
+    run: Run
+    least_equal: float
+    kept: dict[tuple[str, str], NDArray[np.floating[Any]]] = field(default_factory=dict)
+
+    def on(self, split: Split, path: Path, *, engine: Engine, origin: Candidate) -> Agreement:
+        """The engine file against the torch network `origin`, one input at a time."""
+        with closing(engine.open(path, threads=self.run.threads)) as runner:
+            found = []
+            for start in range(0, len(split), AT_ONCE):
+                inputs = inputs_for_network(self.run.dataset, split.inputs[start : start + AT_ONCE])
+                found.append(np.concatenate([runner(inputs[place : place + 1]) for place in range(len(inputs))]))
+                self.run.progress.advance(start + len(inputs), len(split), "engine against torch")
+        key = (origin.digest, split.name)
+        if key not in self.kept:
+            self.kept[key] = exact_answers(origin, self.run, split)
+        return agreement(self.kept[key], np.concatenate(found))
+
+    def fails(self, same: Agreement) -> bool:
+        """Whether more answers are clearly different than may be; one always may."""
+        return same.clearly_unequal > unequal_allowed(same.inputs, least_equal=self.least_equal)
+
+
+def passed_hops(
+    path: Path, *, engine: Engine, origin: Candidate, files: tuple[tuple[str, Path], ...], run: Run
+) -> list[dict[str, Any]]:
+    """Every form on the way to the engine, each against the one before, on validation inputs.
+
+    origin: the torch network before the files · files: name and ONNX file of each form between it and the engine
+    """
+    split = run.dataset.validation
+    split = replace(split, inputs=split.inputs[:CHECKED_INPUTS])
+    inputs = inputs_for_network(run.dataset, split.inputs)
+    answers = [
+        (ancestor.stage, torch_answers(ancestor, run, split))
+        for ancestor in reversed(list(origin.ancestry()))
+        if ancestor.form is Form.TORCH
+    ]
+    answers += [(name, answers_of_onnx(file, inputs)) for name, file in files]
+    with closing(engine.open(path, threads=run.threads)) as runner:
+        parts = [runner(inputs[place : place + 1]) for place in range(len(inputs))]
+    return hops([*answers, ("engine", np.concatenate(parts))])
+
+
+def where_they_part(candidate: Candidate, run: Run, lowered: onnx.ModelProto) -> str:
+    """ ", first in …" with the first tensor whose codes differ notably; nothing where nothing was quantized."""
+    module = torch_origin(candidate).module()
+    if not has_quantizers(module):
+        return ""
+    inputs = inputs_for_network(run.dataset, run.dataset.validation.inputs[:EXAMINED])
+    rows = differences(
+        exportable(module), is_point=is_activation_point, canonical=onnx.load(candidate.path), lowered=lowered,
+        inputs=inputs,
+    )  # fmt: skip
+    worst = first_notable(rows)
+    if worst is None:
+        return ""
+    share = f"{100 * worst.share:.1f} % of the codes differ, by up to {worst.largest}"
+    return f", first in {worst.tensor}, where {share}"
+
+
+def torch_origin(candidate: Candidate) -> Candidate:
+    """The torch network that a file was exported from."""
+    return next(ancestor for ancestor in candidate.ancestry() if ancestor.form is Form.TORCH)
+
+
+def float_parent(candidate: Candidate) -> Candidate | None:
+    """The nearest torch ancestor without quantizers; None where there is none, or nothing was quantized."""
+    torches = [each for each in candidate.ancestry() if each.form is Form.TORCH]
+    if not torches or not has_quantizers(torches[0].module()):
+        return None
+    return next((each for each in torches if not has_quantizers(each.module())), None)
+
+
+def exact_answers(candidate: Candidate, run: Run, split: Split) -> NDArray[np.floating[Any]]:
+    """`torch_answers` in float64, so that sums are exact and a difference is the engine's, not torch's float32.
+
+    A network that insists on float32 in its own code answers in float32.
+    """
+    module = exportable(candidate.module()).double()
+    try:
+        return torch_answers(candidate, run, split, module=module)
+    except RuntimeError:
+        return torch_answers(candidate, run, split)
+
+
+def torch_answers(
+    candidate: Candidate, run: Run, split: Split, *, module: nn.Module | None = None
+) -> NDArray[np.floating[Any]]:
+    """What a torch candidate answers to the inputs of a split; (N, …).
+
+    module: the network to ask in its place, in its own precision
+    """
+    module = module or candidate.module()
+    precision = next((each.dtype for each in module.parameters()), torch.float32)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(split.inputs), AT_ONCE):
+            inputs = inputs_for_network(run.dataset, split.inputs[start : start + AT_ONCE])
+            parts.append(module(torch.from_numpy(inputs).to(precision)).numpy())
+    return np.concatenate(parts)

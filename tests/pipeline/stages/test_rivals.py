@@ -1,0 +1,96 @@
+"""Which of several engines is handed over: by their times, and by whether they answer what their network answers."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.candidate import Candidate, Form
+from pipeline.stages.rivals import WORTH_A_PACKAGE, Rival, fastest
+from targets.engines.nothing import Nothing
+from targets.runner import Engine
+
+ORIGIN = Candidate("teacher", Form.TORCH, "1" * 64, Path("weights"))
+OURS, OTHER = Nothing("onnxruntime"), Nothing("openvino")
+
+
+def rival(arithmetic: str, engine: Engine = OURS) -> Rival:
+    return Rival(arithmetic, engine, Path(f"{arithmetic}{engine.suffix}"), ORIGIN, (("ONNX", Path("model.onnx")),))
+
+
+def alike(_rival: Rival) -> str:
+    return ""
+
+
+def place_of(times_ms: list[float], *rivals: Rival) -> int:
+    best, unfit = fastest(rivals, [(each,) * 400 for each in times_ms], differs=alike)
+    assert unfit == {}
+    return best
+
+
+FOUR = (rival("int8"), rival("float"), rival("int8", OTHER), rival("float", OTHER))
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "best"),
+    [
+        ([2.0, 3.0, 2.5, 4.0], 0),
+        ([3.0, 2.0, 2.5, 4.0], 1),
+        ([2.0, 3.0, 1.5, 4.0], 2),
+        ([2.0, 3.0, 1.5, 1.0], 3),
+        ([3.0, 2.0, 1.5, 1.4], 3),
+        ([2.0, 2.0, 2.0, 2.0], 0),
+    ],
+)
+def test_the_fastest_of_4_is_handed_over_and_the_first_of_equals(times_ms: list[float], best: int) -> None:
+    assert place_of(times_ms, *FOUR) == best
+
+
+def test_an_int8_engine_slower_than_a_float_one_is_handed_over_in_0_of_24_orders() -> None:
+    for slower in range(4):
+        for faster in range(4):
+            if slower == faster:
+                continue
+            for other in (3.0, 5.0):
+                times_ms = [other] * 4
+                times_ms[slower], times_ms[faster] = 2.0, 1.0
+                best = place_of(times_ms, *FOUR)
+                assert times_ms[best] == 1.0
+
+
+def test_another_package_is_asked_for_from_2_percent_on_and_our_own_float_engine_from_the_first() -> None:
+    assert WORTH_A_PACKAGE == 1.02
+    assert place_of([1.015, 1.0], rival("int8"), rival("int8", OTHER)) == 0
+    assert place_of([1.025, 1.0], rival("int8"), rival("int8", OTHER)) == 1
+    assert place_of([1.001, 1.0], rival("int8"), rival("float")) == 1
+    # Once the package is needed anyhow, its faster engine needs no margin.
+    assert place_of([2.0, 1.001, 1.0], rival("int8"), rival("int8", OTHER), rival("float", OTHER)) == 2
+
+
+def test_times_that_overlap_decide_nothing() -> None:
+    wide = tuple(1.0 + 0.01 * (each % 100) for each in range(400))
+    best, _ = fastest((rival("int8"), rival("float")), (wide, tuple(each * 0.999 for each in wide)), differs=alike)
+    assert best == 0
+
+
+def test_a_rival_that_answers_5_inputs_otherwise_is_passed_over_for_the_next() -> None:
+    def differs(each: Rival) -> str:
+        return "answers 5 of 3000 otherwise" if each.engine is OTHER and each.arithmetic == "int8" else ""
+
+    times_ms = [(each,) * 400 for each in (3.0, 2.0, 1.0, 1.5)]
+    assert fastest(FOUR, times_ms, differs=differs) == (3, {2: "answers 5 of 3000 otherwise"})
+    assert fastest(FOUR[:3], times_ms[:3], differs=differs) == (1, {2: "answers 5 of 3000 otherwise"})
+
+
+def test_only_the_1_rival_that_would_win_is_asked_for_its_answers() -> None:
+    asked: list[str] = []
+
+    def differs(each: Rival) -> str:
+        asked.append(each.arithmetic)
+        return ""
+
+    fastest(
+        (rival("int8"), rival("float"), rival("int8", OTHER)),
+        [(2.0,) * 400, (3.0,) * 400, (1.0,) * 400],
+        differs=differs,
+    )
+    assert asked == ["int8"]
