@@ -119,10 +119,11 @@ def plan_from(asked: Asked) -> Plan:
         recipe = recipe_from_onnx(asked.model, mean=asked.mean, std=asked.std)
     else:
         recipe = recipe_named(asked.recipe)
-    if not asked.training:
-        recipe = without_training(recipe)
+    budget = asked.budget.over(recipe.budget.over(asked.target.budget))
+    if asked.model is not None or not asked.training:
+        recipe = without_training(recipe, budget=budget)
     return Plan(
-        recipe=recipe, target=asked.target, budget=asked.budget.over(recipe.budget.over(asked.target.budget)),
+        recipe=recipe, target=asked.target, budget=budget,
         out=asked.out or Path("compressed") / f"{recipe.name}-{asked.target.name}", data=asked.data,
         recipe_file=asked.recipe_file, seed=asked.seed, threads=asked.threads, epochs_scale=asked.epochs_scale,
         fresh=asked.fresh,

@@ -20,6 +20,8 @@ from pipeline.report_engine import (
     spread,
     training,
 )
+from pipeline.report_precision import precision
+from pipeline.report_teacher import teacher_bought
 from pipeline.report_words import (
     DASH,
     amount,
@@ -54,7 +56,9 @@ def story_from(manifest: Manifest) -> Story:
         rivals(manifest),
         parity(manifest),
         calibration(manifest),
+        precision(manifest),
         training(manifest),
+        teacher_bought(manifest),
         running(manifest),
         conditions(manifest),
         method(manifest),

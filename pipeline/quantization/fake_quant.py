@@ -11,6 +11,8 @@ and freezes scales through `.item()`, so for export each quantizer gives way to 
 operators itself · `quant_modules.initialize()` patches torch globally and is never called.
 """
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,7 +56,8 @@ def channel_amax(weight: Tensor, *, axis: int) -> Tensor:
 class QuantizedWeight(nn.Module):
     """A convolution or linear layer whose weight passes through a quantizer.
 
-    While training, the scale follows the weight; in evaluation it is the one that was kept last.
+    While training, the scale follows the weight, or is learned (learned_steps.py); in evaluation it is the one that
+    was kept last.
     """
 
     def __init__(self, layer: nn.Module, *, bits: int) -> None:
@@ -65,7 +68,7 @@ class QuantizedWeight(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         weight = _weight(self.layer)
-        if self.training:
+        if self.training and is_quantizer(self.quantizer):
             self.quantizer._amax.copy_(channel_amax(weight, axis=self.axis))
         return _applied(self.layer, inputs, self.quantizer(weight))
 
@@ -142,6 +145,24 @@ def exportable(module: nn.Module) -> nn.Module:
 def has_quantizers(module: nn.Module) -> bool:
     """Whether any fake quantizer stands in the network."""
     return any(isinstance(child, TensorQuantizer) for child in module.modules())
+
+
+def is_quantizer(module: nn.Module) -> bool:
+    """Whether a module is a fake quantizer itself."""
+    return isinstance(module, TensorQuantizer)
+
+
+@contextmanager
+def switched_off(quantizers: Collection[Any]) -> Iterator[None]:
+    """Inside the block these quantizers pass on what they get; afterwards each is as it was."""
+    were_off = [each._disabled for each in quantizers]
+    try:
+        for each in quantizers:
+            each.disable()
+        yield
+    finally:
+        for each, was_off in zip(quantizers, were_off, strict=True):
+            each._disabled = was_off
 
 
 def is_activation_point(module: nn.Module) -> bool:

@@ -1,6 +1,6 @@
 """Put quantizers into a network: first as places to watch, then as quantizers with the ranges that were seen."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,10 +22,15 @@ def point_name(producer: str) -> str:
     return f"{FOLDER}.{producer}"
 
 
-def watched(module: nn.Module, placement: Placement | None = None) -> tuple[fx.GraphModule, Placement]:
-    """A traced, folded copy of `module` in which an identity layer stands wherever a quantizer will."""
+def watched(
+    module: nn.Module, placement: Placement | None = None, *, keep_float: Collection[str] = ()
+) -> tuple[fx.GraphModule, Placement]:
+    """A traced, folded copy of `module` in which an identity layer stands wherever a quantizer will.
+
+    keep_float: layers that stay float, unless `placement` says it all
+    """
     graph = means_pooled(batch_norm_folded(traced(module)))
-    placement = placement or placement_on(graph)
+    placement = placement or placement_on(graph, keep_float=keep_float)
     graph.add_module(FOLDER, nn.Module())
     for node in list(graph.graph.nodes):
         producer = node.name if node.name in placement.activations else placement.repeats.get(node.name)

@@ -35,8 +35,8 @@ class Small(nn.Module):
         return answer
 
 
-def placed(body: Body, **layers: nn.Module) -> Placement:
-    return placement_on(batch_norm_folded(traced(Small(body, **layers))))
+def placed(body: Body, *, keep_float: tuple[str, ...] = (), **layers: nn.Module) -> Placement:
+    return placement_on(batch_norm_folded(traced(Small(body, **layers))), keep_float=keep_float)
 
 
 def test_2_convolutions_with_relu_have_3_quantizers_and_the_last_layer_none() -> None:

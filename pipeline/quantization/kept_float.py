@@ -1,0 +1,50 @@
+"""Why a layer with weights stays float: the sentence for each kind that no quantizer is placed in.
+
+Layers of torch.nn are single calls in the traced graph. What multiplies inside them (the steps of a recurrent layer,
+the products of nn.MultiheadAttention) is out of reach there, so such a layer runs as it was trained.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from pipeline.graph.trace import calls, layer_of
+
+# The first kind that fits gives the reason.
+REASONS: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((nn.Embedding, nn.EmbeddingBag), "an embedding: it is looked up, nothing is multiplied"),
+    ((nn.RNNBase, nn.RNNCellBase), "a recurrent layer: its steps are inside one call, where no quantizer can stand"),
+    (
+        (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder,
+         nn.TransformerDecoder, nn.Transformer),
+        "attention inside one call, where no quantizer can stand; written out with torch.matmul it would be quantized",
+    ),
+    (
+        (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm, nn.LocalResponseNorm),
+        "a normalisation: means and deviations are taken in floating point",
+    ),
+    ((nn.modules.batchnorm._BatchNorm,), "a batch norm that follows no layer of its own, so that it cannot be folded"),
+    ((nn.PReLU,), "an activation function: integer runtimes have none with trained slopes"),
+    ((nn.modules.conv._ConvNd,), "a convolution of this kind: only plain ones of one and two axes, and transposed ones "
+                                 "of two, are quantized"),
+)  # fmt: skip
+FUNCTIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.embedding, F.bilinear,
+             torch.conv1d, torch.conv2d)  # fmt: skip
+
+
+def reasons_by_layer(graph: fx.GraphModule, *, quantizable: tuple[type, ...]) -> dict[str, str]:
+    """Every called layer that has weights and is not `quantizable`, and every call with weights that no layer owns."""
+    found: dict[str, str] = {}
+    for node in graph.graph.nodes:
+        layer = layer_of(graph, node)
+        if layer is not None and not isinstance(layer, quantizable) and any(True for _ in layer.parameters()):
+            found[str(node.target)] = reason_for(layer)
+        elif calls(graph, node, layers=(), functions=FUNCTIONS):
+            found[node.name] = "a function with weights of its own: only those of layers are quantized"
+    return found
+
+
+def reason_for(layer: nn.Module) -> str:
+    """The sentence for a layer of this kind."""
+    said = next((reason for kinds, reason in REASONS if isinstance(layer, kinds)), None)
+    return said or f"{type(layer).__name__}: not a kind of layer that is quantized"
