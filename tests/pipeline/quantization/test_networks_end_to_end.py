@@ -4,8 +4,10 @@ Weights are random and batch norms have seen the data, so these are tests of ari
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -19,6 +21,7 @@ from pipeline.candidate import Candidate
 from pipeline.data.dataset import Dataset, inputs_for_network
 from pipeline.graph.compare import agreement
 from pipeline.models.resnet_cifar import ResNetCifar
+from pipeline.models.text_encoder import TextEncoder
 from pipeline.stage import Run
 from pipeline.stages.build import Build
 from pipeline.stages.export import Export, answers_of_onnx
@@ -130,6 +133,34 @@ def vectors() -> nn.Module:
     )
 
 
+class Recurrent(nn.Module):
+    """A convolution over time, an LSTM whose last state is read too, and two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.lstm = nn.Conv1d(3, 16, 3, padding=1), nn.LSTM(16, 16, batch_first=True)
+        self.hidden, self.head = nn.Linear(32, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps, (state, _) = self.lstm(F.relu(self.conv(x.flatten(2))).transpose(1, 2))
+        x = torch.cat([steps[:, -1], state[0]], 1)
+        return self.head(F.relu(self.hidden(x)))  # type: ignore[no-any-return]
+
+
+def encoder(norm: Literal["pre", "post"]) -> nn.Module:
+    return TextEncoder(words=30, classes=4, length=12, depth=2, width=32, heads=2, norm=norm)
+
+
+def texts_from(data: Dataset) -> Dataset:
+    """Its vectors as texts of 5 … 12 words of 29, each class with words of its own."""
+    splits = []
+    for split in data.splits:
+        ids = np.clip(np.round(split.inputs * 4 + 15), 1, 29)
+        places, words = np.arange(ids.shape[1]), 5 + split.indices % 8
+        splits.append(replace(split, inputs=np.where(places < words[:, None], ids, 0).astype(np.float32)))
+    return replace(data, train=splits[0], validation=splits[1], test=splits[2])
+
+
 # network, integer convolutions and matrix products, float ones
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "resnet, option A": (partial(ResNetCifar, 8, width=8, classes=4, shortcut="A"), 7, 1),
@@ -145,11 +176,17 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "gelu": (partial(with_activation, nn.GELU), 2, 1),
     "prelu": (partial(with_activation, nn.PReLU), 2, 1),
     "vectors": (vectors, 2, 1),
+    # Each block has six linear layers, and a product of queries and keys, which read the codes of linear layers; the
+    # product of shares and values is float, and so is the head.
+    "encoder, pre-norm": (partial(encoder, "pre"), 14, 3),
+    "encoder, post-norm": (partial(encoder, "post"), 14, 3),
+    "recurrent": (Recurrent, 2, 2),
 }
+SHAPES = {"vectors": (20,), "encoder, pre-norm": (12,), "encoder, post-norm": (12,)}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_13_networks_answer_alike_in_torch_in_onnx_and_in_the_engine(
+def test_16_networks_answer_alike_in_torch_in_onnx_and_in_the_engine(
     name: str,
     run_in: Callable[..., Run],
     candidate_in: Callable[..., Candidate],
@@ -157,7 +194,9 @@ def test_13_networks_answer_alike_in_torch_in_onnx_and_in_the_engine(
     tmp_path: Path,
 ) -> None:
     network, integer, floating = NETWORKS[name]
-    data = tiny_data((20,) if name == "vectors" else (3, 16, 16))
+    data = tiny_data(SHAPES.get(name, (3, 16, 16)))
+    if name.startswith("encoder"):
+        data = texts_from(data)
     if not run_in(tmp_path).target.is_here():
         pytest.skip("an x86 processor is missing")
     teacher = candidate_in(tmp_path / "t", network, data)
@@ -182,7 +221,7 @@ def test_13_networks_answer_alike_in_torch_in_onnx_and_in_the_engine(
         assert same.largest / same.scale < tolerance
     operators = built.facts["operators"]
     assert (operators["integer"], operators["floating"]) == (integer, floating)
-    checked_as_a_graph(exported.path, weights=integer)
+    checked_as_a_graph(exported.path, weights=len(quantized.facts["placement"]["weights"]))
 
 
 def checked_as_a_graph(path: Path, *, weights: int) -> None:
