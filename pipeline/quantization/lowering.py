@@ -9,6 +9,7 @@ TensorRT        int8 around 0, as it is; residual sums added before rounding (th
 import onnx
 
 from pipeline.quantization.lower_float16 import floats_halved
+from pipeline.quantization.lower_linear import linear_in_integers
 from pipeline.quantization.lower_nonnegative import nonnegative_from_zero
 from pipeline.quantization.lower_pad import padded_in_integers
 from pipeline.quantization.lower_signed import activations_signed
@@ -24,7 +25,7 @@ def lowered_for(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
         lowered.CopyFrom(additions_fused(model) if scheme.fused_additions else model)
         return floats_halved(lowered) if scheme.float_bits == 16 else lowered
     if scheme.signed_zero_point == 0:
-        return padded_in_integers(activations_signed(model))
+        return linear_in_integers(padded_in_integers(activations_signed(model)))
     if not scheme.unsigned_activations:
         model = nonnegative_from_zero(model)
-    return padded_in_integers(activations_unsigned(model))
+    return linear_in_integers(padded_in_integers(activations_unsigned(model)))

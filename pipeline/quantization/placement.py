@@ -11,17 +11,20 @@ The rest was decided by measurement: ONNX Runtime 1.31, AVX2 without VNNI, one t
 of the fastest half; speed-up over float.
 
     encoder of 4×192 with 4 heads, 32 tokens, quantized are
-        inputs and outputs of linear layers                              1.19 – 1.28
-        and the inputs and outputs of attention's products               1.15 – 1.24     so these stay float
-        and residual sums, which layer norms read in float               1.19 – 1.20     and these
-        inputs of linear layers alone: a float bias stops the integers   0.31
+        inputs of linear layers, biases lowered to int32 (lower_linear.py)   1.51
+        and their outputs                                                    1.28
+        and inputs of attention's products                                   1.41     so these stay float
+        and residual sums, which layer norms read in float                   1.41     and these
+        inputs of linear layers, biases in float                             0.31
     MobileNetV1 of width 0.5 with LeakyReLU, 96×96
         a quantizer before LeakyReLU and one behind it (QLinearLeakyRelu)   0.97     (1.11 with ReLU)
         behind it alone: every convolution is float                         0.34
     the same with SiLU, GELU, hard swish: before and behind              0.73, 0.68, 0.77; behind alone 0.34, 0.40, 0.32
 
-So an activation function has a quantizer on either side unless it is a ReLU, and an addition is quantized only if an
-integer operator reads it. Layer norms, softmax, embeddings and activation functions are computed in float.
+So a linear layer has a quantizer behind it only where an integer operator reads it, or where an activation function
+follows that the runtime would fuse into the float product. Any other activation function has a quantizer on either side
+unless it is a ReLU, and an addition is quantized only if an integer operator reads it. Layer norms, softmax, embeddings
+and activation functions are computed in float.
 """
 
 import operator
@@ -40,6 +43,11 @@ from pipeline.quantization.kept_float import reasons_by_layer
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 RELU_LAYERS, RELU_CALLS = (nn.ReLU, nn.ReLU6), (F.relu, torch.relu, F.relu6, "relu", "relu_")
 LEAKY_LAYERS, LEAKY_CALLS = (nn.LeakyReLU,), (F.leaky_relu, F.leaky_relu_)  # an integer operator of its own
+# What ONNX Runtime puts into a float Gemm before it looks for integer ones.
+FUSED_LAYERS = (
+    *RELU_LAYERS, *LEAKY_LAYERS, nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.Hardsigmoid, nn.Softplus, nn.Softsign,
+)  # fmt: skip
+FUSED_CALLS = (*RELU_CALLS, *LEAKY_CALLS, torch.sigmoid, torch.tanh, F.sigmoid, F.tanh, F.elu, "sigmoid", "tanh")
 ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
 POOL_LAYERS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 POOL_CALLS = (F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, "mean")
@@ -106,7 +114,8 @@ def placement_on(graph: fx.GraphModule, *, keep_float: Collection[str] = ()) -> 
     wanted: dict[fx.Node, None] = {}
     for node in nodes:
         if node in integer or node in joins:
-            _want(graph, [*tensor_inputs(node), node], wanted)
+            output = [node] if _answers_codes(graph, node) else []
+            _want(graph, [*tensor_inputs(node), *output], wanted)
     producers: dict[str, bool] = {}
     repeats: dict[str, str] = {}
     for node in nodes:
@@ -211,6 +220,14 @@ def _is_tuple_of_new(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 def _joins(graph: fx.GraphModule, node: fx.Node) -> bool:
     return _is_add(graph, node) or _is_pool(graph, node) or calls(graph, node, layers=(), functions=CONCATS)
+
+
+def _answers_codes(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether its output needs a quantizer for the operator to be an integer one, whoever reads it."""
+    if not isinstance(layer_of(graph, node), nn.Linear):
+        return True
+    after = only_user(node)
+    return after is not None and calls(graph, after, layers=FUSED_LAYERS, functions=FUSED_CALLS)
 
 
 def _is_averaged(graph: fx.GraphModule, node: fx.Node) -> bool:

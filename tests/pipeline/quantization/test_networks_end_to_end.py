@@ -176,10 +176,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "gelu": (partial(with_activation, nn.GELU), 2, 1),
     "prelu": (partial(with_activation, nn.PReLU), 2, 1),
     "vectors": (vectors, 2, 1),
-    # Each block has six linear layers, and a product of queries and keys, which read the codes of linear layers; the
-    # product of shares and values is float, and so is the head.
-    "encoder, pre-norm": (partial(encoder, "pre"), 14, 3),
-    "encoder, post-norm": (partial(encoder, "post"), 14, 3),
+    # Each block has six linear layers, and two products of activations, which are float as the head is.
+    "encoder, pre-norm": (partial(encoder, "pre"), 12, 5),
+    "encoder, post-norm": (partial(encoder, "post"), 12, 5),
     "recurrent": (Recurrent, 2, 2),
 }
 SHAPES = {"vectors": (20,), "encoder, pre-norm": (12,), "encoder, post-norm": (12,)}

@@ -131,8 +131,8 @@ def test_a_view_by_the_batch_size_keeps_the_sign_and_its_number_has_no_quantizer
         x = x.view(x.size(0), x.shape[1] + x.size(2) - 1)
         return m.head(m.hidden(x))
 
-    placement = placed(body, hidden=nn.Linear(4, 4))
-    assert placement.activations == {"x": False, "relu": True, "adaptive_avg_pool2d": True, "hidden": False}
+    placement = placed(body, hidden=nn.Linear(4, 4))  # its answers are read by a float layer alone
+    assert placement.activations == {"x": False, "relu": True, "adaptive_avg_pool2d": True}
     assert placement.repeats == {"view": "adaptive_avg_pool2d"}
 
 

@@ -1,0 +1,163 @@
+"""Linear layers whose answers stay float, in the one form that ONNX Runtime multiplies in integers: Gemm, int32 bias.
+
+    MatMul(x, wᵀ) → Add(b), x of three axes and more     becomes   Reshape(x) → Gemm(x, w, b₃₂) → Reshape
+    Gemm(x, w, b)                                        becomes   Gemm(x, w, b₃₂)
+
+x and w are dequantized codes, b₃₂ = DequantizeLinear( round(b / (s_x · s_w)) ). ONNX Runtime makes a Gemm of the upper
+form by itself, and an int32 bias as well, but the latter only where the answers are quantized. Elsewhere it keeps the
+float bias and dequantizes the weights at every call: an encoder of 4×192 was 4 times slower than in float. In this form
+it is 1.40 times faster (placement.py).
+
+Exact: codes are moved as they are, and the biases of quantized layers lie on that grid already (bias_grid.py).
+
+Letters: s_x, s_w scales of input and weights.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
+
+from pipeline.quantization.integer_operators import bias_codes
+from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, quantized_graph
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """One layer: its product, the node that adds its bias (itself, for a Gemm), and what they read.
+
+    source, weight: the DequantizeLinear of each · turned: whether the weight has its outputs first · shape: of answers
+    """
+
+    product: NodeProto
+    last: NodeProto
+    source: NodeProto
+    weight: NodeProto
+    bias: np.ndarray
+    turned: bool
+    shape: tuple[int, ...]
+
+
+def linear_in_integers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` in which every linear layer between a quantizer and floats can run in integers."""
+    graph, shapes = quantized_graph(model), _shapes(model)
+    found = [each for node in model.graph.node if (each := _linear(node, graph, shapes)) is not None]
+    replaced = {each.last.output[0]: each for each in found}
+    nodes: list[NodeProto] = []
+    constants = list(model.graph.initializer)
+    for node in model.graph.node:
+        layer = replaced.get(node.output[0])
+        nodes += _in_integers(layer, graph, constants) if layer is not None else [node]
+    lowered = onnx.ModelProto()
+    lowered.CopyFrom(model)
+    del lowered.graph.node[:]
+    lowered.graph.node.extend(_living(nodes, model))
+    read = {name for node in lowered.graph.node for name in node.input}
+    del lowered.graph.initializer[:]
+    lowered.graph.initializer.extend(each for each in constants if each.name in read)
+    del lowered.graph.value_info[:]
+    return shape_inference.infer_shapes(lowered)
+
+
+def _linear(product: NodeProto, graph: QuantizedGraph, shapes: dict[str, tuple[int, ...]]) -> _Linear | None:
+    """The layer that this product is, if no quantizer follows it and all that is needed is stored."""
+    if product.op_type not in ("MatMul", "Gemm"):
+        return None
+    last: NodeProto | None = product
+    if product.op_type == "MatMul":
+        readers = graph.readers.get(product.output[0], ())
+        alone = len(readers) == 1 and product.output[0] not in graph.outputs
+        last = readers[0] if alone and readers[0].op_type == "Add" else None
+    source, (weight, turned) = graph.dequantizer(product.input[0]), _weight(product, graph)
+    if last is None or source is None or weight is None:
+        return None
+    names = product.input[2:] if last is product else [name for name in last.input if name != product.output[0]]
+    bias = graph.constants.get(names[0]) if names else None
+    shape = shapes.get(last.output[0], ())
+    outputs = graph.constants[weight.input[0]].shape[0 if turned else 1]
+    plain = (attribute(product, "alpha", 1.0), attribute(product, "beta", 1.0), attribute(product, "transA", 0))
+    if (
+        _is_quantized(last.output[0], graph)
+        or plain != (1, 1, 0)
+        or bias is None
+        or bias.shape != (outputs,)
+        or not shape
+        or 0 in shape
+    ):
+        return None
+    return _Linear(product, last, source, weight, bias, turned, shape)
+
+
+def _is_quantized(name: str, graph: QuantizedGraph) -> bool:
+    """Whether a quantizer reads the tensor, behind ReLUs and clips or not."""
+    readers = graph.readers.get(name, ())
+    clipped = [each.output[0] for each in readers if each.op_type in ("Relu", "Clip")]
+    return any(each.op_type == "QuantizeLinear" for each in readers) or any(_is_quantized(n, graph) for n in clipped)
+
+
+def _weight(product: NodeProto, graph: QuantizedGraph) -> tuple[NodeProto | None, bool]:
+    """The DequantizeLinear of the stored matrix, and whether that has the outputs first."""
+    made, turned = graph.maker.get(product.input[1]), bool(attribute(product, "transB", 0))
+    if made is not None and made.op_type == "Transpose":
+        made, turned = graph.maker.get(made.input[0]), not turned
+    if made is None or made.op_type != "DequantizeLinear" or made.input[0] not in graph.constants:
+        return None, turned
+    return (made if graph.constants[made.input[0]].ndim == 2 else None), turned
+
+
+def _in_integers(layer: _Linear, graph: QuantizedGraph, constants: list[TensorProto]) -> list[NodeProto]:
+    name = layer.product.output[0]
+    inputs, weight = graph.pair(layer.source), graph.pair(layer.weight)
+
+    def stored(ending: str, value: np.ndarray) -> str:
+        constants.append(numpy_helper.from_array(value, f"{name}.{ending}"))
+        return f"{name}.{ending}"
+
+    codes = bias_codes(layer.bias, inputs=inputs, weight=weight)
+    limits = np.iinfo(np.int32)
+    scale = (inputs.scale * weight.scale).astype(np.float32)  # (K,)
+    bias = [
+        stored("bias_codes", np.clip(codes, limits.min, limits.max).astype(np.int32)),  # the validator warns before
+        stored("bias_scale", scale),
+        stored("bias_zero", np.zeros(scale.shape, np.int32)),
+    ]
+    nodes = [helper.make_node("DequantizeLinear", bias, [f"{name}.bias"], name=f"{name}.bias", axis=0)]
+    read = layer.source.output[0]
+    flat = layer.product.op_type == "Gemm"
+    if not flat:
+        rows = stored("rows", np.array([-1, graph.constants[layer.weight.input[0]].shape[1 if layer.turned else 0]]))
+        read = f"{name}.read"
+        pair = [stored("scale", inputs.scale), stored("zero", inputs.zero)]
+        nodes += [
+            helper.make_node("Reshape", [layer.source.input[0], rows], [f"{read}_codes"], name=f"{name}.flatten"),
+            helper.make_node("DequantizeLinear", [f"{read}_codes", *pair], [read], name=f"{name}.dequantize"),
+        ]
+    answers = layer.last.output[0] if flat else f"{name}.answers"
+    operands = [read, layer.weight.output[0], f"{name}.bias"]
+    gemm = layer.product.name or name
+    nodes.append(helper.make_node("Gemm", operands, [answers], name=gemm, transB=int(layer.turned)))
+    if not flat:
+        shape = stored("shape", np.array(layer.shape))
+        nodes.append(helper.make_node("Reshape", [answers, shape], [layer.last.output[0]], name=f"{name}.unflatten"))
+    return nodes
+
+
+def _living(nodes: list[NodeProto], model: onnx.ModelProto) -> list[NodeProto]:
+    """The nodes that something still reads, in their order."""
+    wanted = {each.name for each in model.graph.output}
+    living = []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            living.append(node)
+    return living[::-1]
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The inferred shapes; an axis without a fixed length is 0."""
+    known = shape_inference.infer_shapes(model).graph
+    return {
+        each.name: tuple(axis.dim_value for axis in each.type.tensor_type.shape.dim)
+        for each in (*known.value_info, *known.output)
+    }
