@@ -182,6 +182,10 @@ def parser() -> argparse.ArgumentParser:
         "--no-training", dest="training", action="store_false",
         help="leave out the stages that train, and quantize the teacher by calibration alone",
     )  # fmt: skip
+    how.add_argument(
+        "--mixed-precision", dest="mixed", action="store_true",
+        help="give layers back to float while the calibrated network loses more accuracy than it may; takes minutes",
+    )  # fmt: skip
     for name, what_of in (("--mean", "means"), ("--std", "standard deviations")):
         how.add_argument(
             name, metavar="X[,X,X]",

@@ -13,20 +13,28 @@ from pipeline.stages.quantize import Quantize
 from targets.budget import Budget
 
 
-def without_training(recipe: Recipe, *, budget: Budget | None = None) -> Recipe:
+def without_training(recipe: Recipe) -> Recipe:
     """The recipe with its training stages left out and its quantizers set by calibration alone.
-
-    budget: what holds in the end; layers go back to float while its accuracy is missed. None: the recipe's own
 
     The student goes with them: without distillation nothing but the teacher is there to be quantized.
     """
-    limit = (budget or recipe.budget).limit("max_accuracy_drop_points")
-    mixed = MixedPrecision() if limit is None else MixedPrecision(max_drop_points=limit.bound)
     stages: list[Any] = []
     for stage in recipe.stages:
         if isinstance(stage, Quantize):
-            steps = stage.preparation or Preparation()
-            stages.append(replace(stage, training=None, preparation=steps, mixed=stage.mixed or mixed))
+            stages.append(replace(stage, training=None, preparation=stage.preparation or Preparation()))
         elif "training" not in {field.name for field in fields(stage)}:  # type: ignore[arg-type]
             stages.append(stage)
     return replace(recipe, stages=tuple(stages), student=None)
+
+
+def with_mixed_precision(recipe: Recipe, *, budget: Budget) -> Recipe:
+    """The recipe whose calibrated network gives layers back to float while it misses the accuracy of `budget`.
+
+    budget: what holds in the end; without an accuracy limit, one point may be lost
+    """
+    limit = budget.limit("max_accuracy_drop_points")
+    mixed = MixedPrecision() if limit is None else MixedPrecision(max_drop_points=limit.bound)
+    stages = [
+        replace(each, mixed=each.mixed or mixed) if isinstance(each, Quantize) else each for each in recipe.stages
+    ]
+    return replace(recipe, stages=tuple(stages))

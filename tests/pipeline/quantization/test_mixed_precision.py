@@ -16,7 +16,7 @@ from pipeline.candidate import Candidate, Form, save_weights
 from pipeline.data.dataset import Dataset, inputs_for_network
 from pipeline.data.sklearn_digits import Digits
 from pipeline.errors import NetworkRefused
-from pipeline.post_training import without_training
+from pipeline.post_training import with_mixed_precision, without_training
 from pipeline.quantization.insert import quantized, watched
 from pipeline.quantization.layer_prices import Prices
 from pipeline.quantization.mixed_precision import Aim, Mix, MixedPrecision, mixed
@@ -173,9 +173,9 @@ def test_each_of_2_settings_changes_the_digest() -> None:
     assert len({digest_of(stage) for stage in stages}) == 4
 
 
-def test_without_training_a_drop_of_1_point_is_the_recipe_s_and_2_are_the_budget_s() -> None:
-    for budget, expected in ((None, 1.0), (Budget((Limit("max_accuracy_drop_points", 2.0, "by hand"),)), 2.0)):
-        stage = without_training(RECIPE, budget=budget).stages[0]
+def test_1_point_may_be_lost_unless_the_budget_allows_2() -> None:
+    for budget, expected in ((Budget(), 1.0), (Budget((Limit("max_accuracy_drop_points", 2.0, "by hand"),)), 2.0)):
+        stage = with_mixed_precision(without_training(RECIPE), budget=budget).stages[0]
         assert isinstance(stage, Quantize)
         assert stage.mixed == MixedPrecision(max_drop_points=expected)
     assert all(getattr(stage, "mixed", None) is None for stage in RECIPE.stages)
