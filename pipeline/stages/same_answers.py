@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.candidate import Candidate, Form
 from pipeline.data.dataset import Split, inputs_for_network
-from pipeline.graph.compare import Agreement, agreement
+from pipeline.graph.compare import Agreement, agreement, agreement_within_rounding
 from pipeline.graph.first_difference import differences, first_notable
 from pipeline.graph.parity import hops, unequal_allowed
 from pipeline.quantization.fake_quant import exportable, has_quantizers, is_activation_point
@@ -35,7 +35,7 @@ class Parity:
 
     run: Run
     least_equal: float
-    kept: dict[tuple[str, str], NDArray[np.floating[Any]]] = field(default_factory=dict)
+    kept: dict[tuple[str, str, str], NDArray[np.floating[Any]]] = field(default_factory=dict)
 
     def on(self, split: Split, path: Path, *, engine: Engine, origin: Candidate) -> Agreement:
         """The engine file against the torch network `origin`, one input at a time."""
@@ -45,10 +45,20 @@ class Parity:
                 inputs = inputs_for_network(self.run.dataset, split.inputs[start : start + AT_ONCE])
                 found.append(np.concatenate([runner(inputs[place : place + 1]) for place in range(len(inputs))]))
                 self.run.progress.advance(start + len(inputs), len(split), "engine against torch")
-        key = (origin.digest, split.name)
+        answers = np.concatenate(found)
+        exact = self._kept("float64", origin, split)
+        same = agreement(exact, answers)
+        if not self.fails(same):
+            return same
+        return agreement_within_rounding(exact, answers, single=self._kept("float32", origin, split))
+
+    def _kept(self, precision: str, origin: Candidate, split: Split) -> NDArray[np.floating[Any]]:
+        """The torch network's answers, computed once."""
+        key = (precision, origin.digest, split.name)
         if key not in self.kept:
-            self.kept[key] = exact_answers(origin, self.run, split)
-        return agreement(self.kept[key], np.concatenate(found))
+            ask = exact_answers if precision == "float64" else torch_answers
+            self.kept[key] = ask(origin, self.run, split)
+        return self.kept[key]
 
     def fails(self, same: Agreement) -> bool:
         """Whether more answers are clearly different than may be; one always may."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.graph.compare import agreement
+from pipeline.graph.compare import agreement, agreement_within_rounding
 from pipeline.graph.parity import hops, unequal_allowed
 
 
@@ -13,6 +13,28 @@ def test_of_3_changed_answers_the_2_near_ties_are_not_clear() -> None:
     same = agreement(reference, candidate)
     assert same.equal_answers == 0.25
     assert same.clearly_unequal == 1  # a margin of 0.1; 0.01 and 0.001 are below a fiftieth of the size
+
+
+def test_within_3_deviations_of_the_reference_s_own_rounding_another_class_is_no_clear_difference() -> None:
+    draw = np.random.default_rng(0)
+    exact = draw.normal(size=(500, 10))
+    single, candidate = (exact + 0.1 * draw.normal(size=exact.shape) for _ in range(2))
+    plain = agreement(exact, candidate)
+    same = agreement_within_rounding(exact, candidate, single=single)
+    assert plain.clearly_unequal > 5
+    assert same.clearly_unequal <= 2  # of about 40 changed answers; three deviations leave 0.3 % of them
+    assert same.rounding is not None
+    assert np.isclose([same.rounding, same.typical], 0.1, rtol=0.05).all()
+
+
+def test_a_form_that_is_off_by_3_times_the_rounding_gets_0_credit_for_it() -> None:
+    draw = np.random.default_rng(0)
+    exact = draw.normal(size=(500, 10))
+    single = exact + 0.1 * draw.normal(size=exact.shape)
+    candidate = exact + 0.3 * draw.normal(size=exact.shape)
+    same = agreement_within_rounding(exact, candidate, single=single)
+    assert same == agreement(exact, candidate)
+    assert same.rounding is None
 
 
 def test_3_forms_make_2_hops_and_a_form_of_another_shape_none() -> None:
