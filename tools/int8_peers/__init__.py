@@ -1,0 +1,1 @@
+"""The quantizers that tools/compare_int8.py puts side by side: a file each, and what they share."""

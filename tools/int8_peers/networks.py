@@ -1,0 +1,101 @@
+"""The rows of the comparison: float networks with their weights and data, written as files that quantizers are given.
+
+    given/     float.onnx · calibration.npy · choosing.npy, labels.npy, answers.npy (of the float network), places.npy
+    judged/    inputs.npy, labels.npy: the test, which no quantizer sees
+
+Calibration inputs are drawn from the training and validation parts, and so are the choosing ones, which contain them.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from torch import nn
+
+from pipeline.data.cifar10 import Cifar10
+from pipeline.data.dataset import Dataset, DataSource, Split, inputs_for_network
+from pipeline.data.find_files import find_file
+from pipeline.data.photographs import Photographs
+from pipeline.graph.onnx_from_torch import onnx_from_torch
+from pipeline.models.checkpoint import load_state, state_from_file
+from pipeline.models.mobilenet_v1 import mobilenet_v1_025
+from pipeline.models.mobilenet_v2 import mobilenet_v2
+from pipeline.models.resnet_cifar import resnet20, resnet56
+from pipeline.models.squeezenet import squeezenet_1_1
+from pipeline.store import digest_of, file_digest, read_json, write_json
+from targets.engines.ort import open_onnx
+
+CHOOSING_MOST = 1000  # inputs that settings are chosen with
+
+
+@dataclass(frozen=True)
+class Network:
+    """One row.
+
+    weights: the file to look for below the data folder
+    """
+
+    name: str
+    factory: Callable[[], nn.Module]
+    weights: str
+    data: DataSource
+
+
+NETWORKS = (
+    Network("resnet20", resnet20, "resnet20-12fca82f.th", Cifar10()),
+    Network("resnet56", resnet56, "resnet56-4bfd9763.th", Cifar10()),
+    Network("mobilenet_v1", mobilenet_v1_025, "mobilenet_v1_x0.25_fp32.safetensors", Photographs()),
+    Network("mobilenet_v2", mobilenet_v2, "mobilenet_v2_from_tflite_int8.safetensors", Photographs()),
+    Network("squeezenet", squeezenet_1_1, "squeezenet1_1_from_ncnn_fp16.safetensors", Photographs()),
+)
+
+
+def write_inputs(network: Network, data: Path, *, into: Path, calibration: int, seed: int) -> None:
+    """Write the files of a row below `into`, unless they are there already for the same weights and numbers."""
+    weights = find_file([network.weights], data, what=f"the weights of {network.name}")
+    key = digest_of(network.name, file_digest(weights), calibration, seed)
+    stated = into / "given" / "key.json"
+    if stated.is_file() and read_json(stated) == key:
+        return
+    dataset = network.data(data, cache=into.parent / "data")
+    module = network.factory()
+    load_state(module, state_from_file(weights), path=weights)
+    for folder in ("given", "judged"):
+        (into / folder).mkdir(parents=True, exist_ok=True)
+    model = into / "given" / "float.onnx"
+    onnx.save(onnx_from_torch(module, input_shape=dataset.input_shape), model)
+    choosing, labels, places = drawn(dataset, calibration=calibration, seed=seed)
+    with closing(open_onnx(model, threads=1)) as runner:
+        answers = runner(choosing)
+    arrays = {"choosing": choosing, "labels": labels, "answers": answers, "places": places,
+              "calibration": choosing[places]}  # fmt: skip
+    for name, array in arrays.items():
+        np.save(into / "given" / f"{name}.npy", array)
+    np.save(into / "judged" / "inputs.npy", inputs_for_network(dataset, dataset.test.inputs))
+    np.save(into / "judged" / "labels.npy", dataset.test.labels)
+    write_json(stated, key)
+
+
+def drawn(dataset: Dataset, *, calibration: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The choosing inputs, their labels, and which of them are the calibration's: validation first, then training."""
+    random = np.random.default_rng(seed)
+    inputs, labels, room = [], [], CHOOSING_MOST
+    for split in (dataset.validation, dataset.train):
+        places = np.sort(random.permutation(len(split.labels))[:room])
+        inputs.append(_inputs(dataset, split, places))
+        labels.append(split.labels[places])
+        room -= len(places)
+    found = np.concatenate(inputs)
+    if calibration >= len(found):
+        raise ValueError(
+            f"{calibration} calibration inputs were asked for; {dataset.name} has {len(found)} outside the test, and "
+            "some must be left to check with."
+        )
+    return found, np.concatenate(labels), np.sort(random.permutation(len(found))[:calibration])
+
+
+def _inputs(dataset: Dataset, split: Split, places: np.ndarray) -> np.ndarray:
+    return inputs_for_network(dataset, split.inputs[places])

@@ -1,0 +1,70 @@
+"""The comparison as markdown, and whether ours is at or above every peer's accuracy, and at or below its latency."""
+
+from typing import Any
+
+from int8_peers.measuring import figures
+from targets.intervals import paired_drop_interval
+
+COLUMNS = ("network", "tool", "scheme", "accuracy (n)", "agrees with float", "error of answers", "ms",
+           "time / float", "integer ops", "quantizing s")  # fmt: skip
+COMPARISON = "for comparison"  # in the scheme of a form of ours that no user is handed
+NOT_HANDED_OVER = "not handed over"
+
+
+def comparison_lines(networks: list[dict[str, Any]]) -> list[str]:
+    """A row per network, tool and runtime; then the bars."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|---|" + "---:|" * (len(COLUMNS) - 3)]
+    for network in networks:
+        for row in network["rows"]:
+            lines.append(f"| {' | '.join(cells(network, row))} |")
+        for tool, why in network["without"].items():
+            lines.append(f"| {network['name']} | {tool} | {why} |" + " |" * (len(COLUMNS) - 3))
+    return [*lines, "", *bar_lines(networks)]
+
+
+def cells(network: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    """One engine as texts."""
+    seconds = network["seconds"].get(row["tool"])
+    low, high = row["ratio_interval"]
+    return [
+        network["name"], f"{row['tool']} in {row['runtime']}", row["scheme"],
+        f"{100 * row['accuracy']:.2f} % ({row['n']})", f"{100 * row['agreement']:.2f} %", f"{row['error']:.4f}",
+        f"{row['median_ms']:.3f}", f"{row['ratio']:.3f} ({low:.3f} to {high:.3f})",
+        f"{row['integer']}/{row['products']}", "–" if seconds is None else f"{seconds:.0f}",
+    ]  # fmt: skip
+
+
+def bar_lines(networks: list[dict[str, Any]]) -> list[str]:
+    """Ours against each peer's engine: a line each, in words that the interval allows."""
+    lines = ["| network | peer | accuracy, ours − peer, points | time, ours / peer |", "|---|---|---:|---:|"]
+    for network in networks:
+        ours = next((row for row in network["rows"] if is_ours(row)), None)
+        if ours is None:
+            continue
+        for row in network["rows"]:
+            if row["tool"] in ("ours", "float"):
+                continue
+            lines.append(f"| {network['name']} | {row['tool']} in {row['runtime']} | {accuracy_bar(ours, row)} "
+                         f"| {latency_bar(ours, row)} |")  # fmt: skip
+    return lines
+
+
+def is_ours(row: dict[str, Any]) -> bool:
+    """The engine that our user is handed."""
+    return row["tool"] == "ours" and COMPARISON not in row["scheme"] and NOT_HANDED_OVER not in row["scheme"]
+
+
+def accuracy_bar(ours: dict[str, Any], peer: dict[str, Any]) -> str:
+    """At or above the peer's?"""
+    bounds = paired_drop_interval(ours["right"], peer["right"])  # the peer's drop is our lead
+    lead = 100 * (ours["accuracy"] - peer["accuracy"])
+    words = "met" if lead >= 0 else ("missed" if bounds.high < 0 else "missed by less than the noise")
+    return f"{lead:+.2f} ({bounds.low:+.2f} to {bounds.high:+.2f}): {words}"
+
+
+def latency_bar(ours: dict[str, Any], peer: dict[str, Any]) -> str:
+    """At or below the peer's?"""
+    found = figures(ours["samples_ms"], peer["samples_ms"])
+    low, high = found["ratio_interval"]
+    words = "met" if found["ratio"] <= 1 else ("missed" if low > 1 else "missed by less than the noise")
+    return f"{found['ratio']:.3f} ({low:.3f} to {high:.3f}): {words}"
