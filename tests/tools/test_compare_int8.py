@@ -21,7 +21,7 @@ def _tools_importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def task(tmp_path: Path) -> Any:
-    """A small network with 24 inputs to choose with, 16 of them to calibrate with, as the comparison writes them."""
+    """A small network with 48 inputs to choose with, 24 of them to calibrate with, as the comparison writes them."""
     from int8_peers.task import task_in
 
     from pipeline.store import write_json
@@ -31,14 +31,16 @@ def task(tmp_path: Path) -> Any:
         torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.ReLU(),
         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 4),
     )  # fmt: skip
+    inputs = np.random.default_rng(0).normal(size=(48, 3, 8, 8)).astype(np.float32)
+    inputs *= np.linspace(0.2, 3.0, 48, dtype=np.float32)[:, None, None, None]
+    with torch.inference_mode():
+        network[6].bias -= network(torch.from_numpy(inputs)).mean(0)  # else all answers are one class
+        answers = network(torch.from_numpy(inputs)).numpy()
     given = tmp_path / "given"
     given.mkdir()
     onnx.save(onnx_from_torch(network, input_shape=(3, 8, 8)), given / "float.onnx")
-    inputs = np.random.default_rng(0).normal(size=(24, 3, 8, 8)).astype(np.float32)
-    with torch.inference_mode():
-        answers = network(torch.from_numpy(inputs)).numpy()
-    labels = np.arange(24) % 4
-    places = np.arange(16)
+    labels = np.arange(48) % 4
+    places = np.arange(0, 48, 2)
     arrays = {"choosing": inputs, "calibration": inputs[places], "labels": labels, "answers": answers, "places": places}
     for name, array in arrays.items():
         np.save(given / f"{name}.npy", array)
@@ -104,7 +106,7 @@ def test_the_quantizer_of_onnx_runtime_makes_3_of_3_products_integer(task: Any) 
     found = quantized(task)
     assert len(found.tried) == 6
     seven_bits = [tried.error for tried in found.tried[::2]]
-    assert all(error is not None and error < 0.03 for error in seven_bits)  # 0.008 when this was written
+    assert all(error is not None and error < 0.06 for error in seven_bits)  # 0.031 when this was written
     path = task.folder / found.forms[0].file
     assert integer_operators(path, runtime="onnxruntime", threads=1) == (3, 3)
 
@@ -137,3 +139,20 @@ def test_a_lead_of_1_of_4_answers_is_met_and_a_time_of_twice_the_peers_is_missed
     assert accuracy_bar(ours, peer).startswith("+25.00 (")
     assert accuracy_bar(ours, peer).endswith("met")
     assert latency_bar(ours, peer) == "2.000 (2.000 to 2.000): missed"
+
+
+@pytest.mark.slow
+def test_ours_leaves_1_engine_that_is_handed_over_and_1_at_least_that_is_not(task: Any) -> None:
+    from int8_peers import carry_out
+    from int8_peers.opening import NOT_HANDED_OVER
+
+    from pipeline.store import read_json
+
+    network = task.model.parent.parent
+    carry_out.quantize("ours", network, threads=1)
+    forms = read_json(network / "ours" / "outcome.json")["forms"]
+    assert all((network / "ours" / form["file"]).is_file() for form in forms)
+    lost = [NOT_HANDED_OVER in form["scheme"] for form in forms]
+    assert lost[0] is False
+    assert len(lost) >= 2
+    assert all(lost[1:])

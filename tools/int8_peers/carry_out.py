@@ -40,7 +40,9 @@ def quantize(tool: str, network: Path, *, threads: int) -> None:
     key = key_of(tool, network, versions, threads=threads)
     if path.is_file() and (before := read_json(path))["key"] == key and "forms" in before:
         return
-    path.unlink(missing_ok=True)
+    leftovers = [each for each in (network / tool).glob("*") if each.is_file() and each.name != "log.txt"]
+    for each in leftovers:  # some quantizers refuse to write over them; ours resumes from the folder below
+        each.unlink()
     outcome: dict[str, Any] = {"key": key, "versions": versions}
     try:
         if absent:
@@ -57,20 +59,23 @@ def quantize(tool: str, network: Path, *, threads: int) -> None:
 
 def versions_of(peer: ModuleType) -> dict[str, str]:
     """Distribution → version, empty where it is not installed."""
-    found = {}
-    for name in peer.PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = ""
-    return found
+    return {name: version_or_empty(name) for name in peer.PACKAGES}
+
+
+def version_or_empty(name: str) -> str:
+    """The version of a distribution; empty where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def key_of(tool: str, network: Path, versions: dict[str, str], *, threads: int) -> str:
     """Of all that the outcome depends on."""
     here = Path(__file__).parent
     code = [file_digest(here / f"{name}.py") for name in (tool, "task")]
-    own = code_version() if tool == "ours" else ""
+    # Ours depends on all of our code, and on whether its second runtime is there.
+    own = [code_version(), version_or_empty("openvino")] if tool == "ours" else []
     return digest_of(code, own, versions, threads, read_json(network / "given" / "key.json"))
 
 

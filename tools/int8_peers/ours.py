@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from int8_peers.opening import NOT_HANDED_OVER, TARGET, engine_of, engine_or_none
 from int8_peers.task import Found, Quantized, Task, Tried, judged
 from pipeline.compress import compress
 from pipeline.data.dataset import Dataset, Split
@@ -47,30 +48,27 @@ class GivenInputs:
 
 
 def quantized(task: Task) -> Found:
-    """The engine handed over; beside it, for comparison, the same integer graph in OpenVINO."""
+    """The engine handed over, first; beside it those that were built and not handed over."""
     recipe = without_training(recipe_from_onnx(task.model))
     plan = Plan(
-        recipe=replace(recipe, data=GivenInputs(task.answers.shape[1])), target=target_named("x86-cpu"),
+        recipe=replace(recipe, data=GivenInputs(task.answers.shape[1])), target=target_named(TARGET),
         budget=Budget(), out=task.folder / "run", data=task.model.parent, threads=task.threads,
     )  # fmt: skip
     journey = compress(plan, workers=start_workers(devices=1, hosts=1, threads=task.threads), progress=Quiet())
     seconds = sum(result.seconds for result in journey.results[1:])  # the first is the float network
-    engine = journey.last.candidate
-    steps = {result.candidate.stage: result for result in journey.results}
-    scheme = _words(steps["quantize"].candidate.facts)
-    shipped = next((each["name"] for each in engine.facts["rivals"] if each["shipped"]), "int8")
-    forms = [_form(task, engine.path, "engine", scheme if shipped == "int8" else "the float engine was faster")]
-    built = engine.path.parent
-    if shipped != "int8":
-        integer = next(path for path in built.glob("engine.*") if path != engine.path)
-        forms.append(_form(task, integer, "engine", f"{scheme}; not handed over"))
-    forms.append(_form(task, built / "lowered.onnx", "openvino", f"{scheme}; for comparison"))
-    accuracy, error = judged(task, engine.path, runtime="engine")
-    return Found(tuple(forms), (Tried(scheme, accuracy, error, seconds),))
+    shipped = journey.last.candidate.path
+    scheme = _words(next(result for result in journey.results if result.candidate.stage == "quantize").candidate.facts)
+    files = sorted(shipped.parent.iterdir(), key=lambda path: (path != shipped, path.name))
+    forms = [_form(path, scheme, shipped=shipped, below=task.folder) for path in files if engine_or_none(path)]
+    accuracy, error = judged(task, shipped, runtime="engine")
+    return Found(tuple(forms), (Tried(forms[0].scheme, accuracy, error, seconds),))
 
 
-def _form(task: Task, path: Path, runtime: str, scheme: str) -> Quantized:
-    return Quantized(path.relative_to(task.folder).as_posix(), runtime, scheme)
+def _form(path: Path, scheme: str, *, shipped: Path, below: Path) -> Quantized:
+    words = f"{engine_of(path).name}, {'float' if path.name.startswith('float') else scheme}"
+    return Quantized(
+        path.relative_to(below).as_posix(), "engine", words if path == shipped else f"{words}; {NOT_HANDED_OVER}"
+    )
 
 
 def _words(facts: Any) -> str:

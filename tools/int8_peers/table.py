@@ -3,12 +3,11 @@
 from typing import Any
 
 from int8_peers.measuring import figures
+from int8_peers.opening import NOT_HANDED_OVER
 from targets.intervals import paired_drop_interval
 
 COLUMNS = ("network", "tool", "scheme", "accuracy (n)", "agrees with float", "error of answers", "ms",
            "time / float", "integer ops", "quantizing s")  # fmt: skip
-COMPARISON = "for comparison"  # in the scheme of a form of ours that no user is handed
-NOT_HANDED_OVER = "not handed over"
 
 
 def comparison_lines(networks: list[dict[str, Any]]) -> list[str]:
@@ -51,7 +50,7 @@ def bar_lines(networks: list[dict[str, Any]]) -> list[str]:
 
 def is_ours(row: dict[str, Any]) -> bool:
     """The engine that our user is handed."""
-    return row["tool"] == "ours" and COMPARISON not in row["scheme"] and NOT_HANDED_OVER not in row["scheme"]
+    return row["tool"] == "ours" and NOT_HANDED_OVER not in row["scheme"]
 
 
 def accuracy_bar(ours: dict[str, Any], peer: dict[str, Any]) -> str:
