@@ -24,7 +24,7 @@ EXPECTED = {
     "budget zero": ("--max-size-mb '0'", "zero", "2.5MB"),
     "budget size": ("--max-memory-mb '2GB'", "in MB", "256MB"),
     "target file": ("raising.py", "ZeroDivisionError", "Repair the file"),
-    "recipe": ("unknown recipe 'digit'", "Did you mean 'digits'?", "cifar10-resnet56, digits, fashion-mnist"),
+    "recipe": ("unknown recipe 'digit'", "Did you mean 'digits'?", "cifar10-resnet56, clinc150, digits, fashion-mnist"),
     "recipe file": ("no recipe file ./nowhere.py", "compress init"),
     "syntax": ("syntax.py, line 1", "SyntaxError", "Repair it"),
     "nothing": ("./nothing.py", "no RECIPE", "compress init"),
