@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.candidate import Candidate, Form
-from pipeline.stages.rivals import WORTH_A_PACKAGE, Rival, fastest
+from pipeline.stages.rivals import WORTH_A_PACKAGE, Rival, fastest, ratio_interval
 from targets.engines.nothing import Nothing
+from targets.measurement import Pairs
 from targets.runner import Engine
 
 ORIGIN = Candidate("teacher", Form.TORCH, "1" * 64, Path("weights"))
@@ -67,8 +69,9 @@ def test_another_package_is_asked_for_from_2_percent_on_and_our_own_float_engine
 
 
 def test_times_that_overlap_decide_nothing() -> None:
-    wide = tuple(1.0 + 0.01 * (each % 100) for each in range(400))
-    best, _ = fastest((rival("int8"), rival("float")), (wide, tuple(each * 0.999 for each in wide)), differs=alike)
+    draw = np.random.default_rng(0)
+    wide, other = (tuple(draw.uniform(1, 2, size=400).tolist()) for _ in range(2))  # the same, in rounds of their own
+    best, _ = fastest((rival("int8"), rival("float")), (wide, other), differs=alike)
     assert best == 0
 
 
@@ -94,3 +97,13 @@ def test_only_the_1_rival_that_would_win_is_asked_for_its_answers() -> None:
         differs=differs,
     )
     assert asked == ["int8"]
+
+
+def test_rounds_that_are_slowed_by_up_to_10_times_leave_a_ratio_of_2_within_5_percent() -> None:
+    draw = np.random.default_rng(0)
+    slowed = draw.uniform(1, 10, size=400)  # whole rounds
+    one, other = (base * slowed * draw.normal(1, 0.05, size=400) for base in (2.0, 1.0))
+    bounds = ratio_interval(one.tolist(), other.tolist())
+    assert 1.95 < bounds.low < 2 < bounds.high < 2.05
+    unpaired = Pairs(tuple(one.tolist()), tuple(other.tolist())).speedup_interval()
+    assert unpaired.high - unpaired.low > 5 * (bounds.high - bounds.low)
