@@ -11,6 +11,7 @@ Letters: N inputs of a split, K classes.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ import numpy as np
 from pipeline.data.preprocess import Preprocess, network_input
 from pipeline.errors import DataRefused
 
+VALUES_AT_ONCE = 1 << 22  # 27 pictures of 224×224: MobileNetV2 widens each to eight times as many values, twice
 PIECE_BYTES = 1 << 24  # how much of a memory map is looked at in one go: 16 MiB
 
 
@@ -224,3 +226,12 @@ def sizes_from_fractions(n: int, *, fractions: tuple[float, ...]) -> tuple[int, 
         raise DataRefused(f"the fractions {fractions} must not be negative nor add up to more than 1.")
     ends = [round(n * total) for total in np.cumsum(fractions)]
     return tuple(end - start for start, end in zip([0, *ends[:-1]], ends, strict=True))
+
+
+def rows_at_once(shape: tuple[int, ...], *, most: int) -> int:
+    """How many inputs of a shape a network answers at once: fewer of large ones, whose activations take gigabytes.
+
+    >>> rows_at_once((3, 32, 32), most=256), rows_at_once((3, 224, 224), most=256)
+    (256, 27)
+    """
+    return max(1, min(most, VALUES_AT_ONCE // max(1, math.prod(shape))))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.candidate import Architecture, Candidate, Form
-from pipeline.data.dataset import inputs_for_network
+from pipeline.data.dataset import inputs_for_network, rows_at_once
 from pipeline.errors import StageFailed
 from pipeline.graph.compare import Agreement, agreement, agreement_within_rounding
 from pipeline.graph.onnx_from_torch import onnx_from_torch
@@ -48,13 +48,13 @@ class Export:
             onnx.save(model, beside)
         inputs = inputs_for_network(run.dataset, run.dataset.validation.inputs[:CHECKED_INPUTS])
         with torch.inference_mode():
-            expected = candidate.module()(torch.from_numpy(inputs)).numpy()
+            expected = answers_in_parts(candidate.module(), torch.from_numpy(inputs))
         answers = answers_of_onnx(path, inputs)
         same = agreement(expected, answers)
         if self._fails(same) and has_quantizers(candidate.module()):
             wide = exportable(candidate.module()).double()
             with torch.inference_mode(), suppress(RuntimeError):  # a network may insist on float32 in its own code
-                exact = wide(torch.from_numpy(inputs).double()).numpy()
+                exact = answers_in_parts(wide, torch.from_numpy(inputs).double())
                 same = agreement_within_rounding(exact, answers, single=expected)
         if self._fails(same):
             raise StageFailed(
@@ -70,6 +70,12 @@ class Export:
     def _fails(self, same: Agreement) -> bool:
         most = (1 - self.least_equal) * same.inputs
         return same.clearly_unequal > most or not np.isfinite(same.largest)
+
+
+def answers_in_parts(module: nn.Module, inputs: torch.Tensor) -> np.ndarray:
+    """The network's answers, a few inputs at a time where they are large."""
+    some = rows_at_once(tuple(inputs.shape[1:]), most=CHECKED_INPUTS)
+    return torch.cat([module(part) for part in torch.split(inputs, some)]).numpy()
 
 
 def answers_of_onnx(path: Path, inputs: np.ndarray) -> np.ndarray:

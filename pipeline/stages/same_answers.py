@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.candidate import Candidate, Form
-from pipeline.data.dataset import Split, inputs_for_network
+from pipeline.data.dataset import Split, inputs_for_network, rows_at_once
 from pipeline.graph.compare import Agreement, agreement, agreement_within_rounding
 from pipeline.graph.first_difference import differences, first_notable
 from pipeline.graph.parity import hops, unequal_allowed
@@ -137,9 +137,9 @@ def torch_answers(
     """
     module = module or candidate.module()
     precision = next((each.dtype for each in module.parameters()), torch.float32)
-    parts = []
+    parts, some = [], rows_at_once(run.dataset.input_shape, most=AT_ONCE)
     with torch.inference_mode():
-        for start in range(0, len(split.inputs), AT_ONCE):
-            inputs = inputs_for_network(run.dataset, split.inputs[start : start + AT_ONCE])
+        for start in range(0, len(split.inputs), some):
+            inputs = inputs_for_network(run.dataset, split.inputs[start : start + some])
             parts.append(module(torch.from_numpy(inputs).to(precision)).numpy())
     return np.concatenate(parts)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.data.augment import Augment
-from pipeline.data.dataset import Dataset, Split
+from pipeline.data.dataset import Dataset, Split, rows_at_once
 from pipeline.training.seeds import seed_for
 
 
@@ -99,7 +99,8 @@ def normalised(inputs: Tensor, *, dataset: Dataset) -> Tensor:
 
 
 def answers_on(module: torch.nn.Module, split: Split, *, dataset: Dataset, batch: int, device: torch.device) -> Tensor:
-    """The network's outputs on a split, (N, …), in evaluation mode, without gradients."""
+    """The network's outputs on a split, (N, …), in evaluation mode, without gradients; up to `batch` at once."""
+    batch = rows_at_once(dataset.input_shape, most=batch)
     was_training = module.training
     module.to(device).eval()
     with torch.inference_mode():
