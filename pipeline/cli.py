@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipeline.errors import PipelineError
     from targets.errors import TargetsError
 
-    gc.disable()  # until all is loaded: collections that found nothing took a quarter of the time
+    gc.disable()  # until all is loaded; with the freeze below a dry run takes 3.3 s instead of 4.7
     try:
         return _dispatch(arguments)
     except PipelineError as error:

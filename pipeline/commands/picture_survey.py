@@ -33,7 +33,7 @@ class Survey:
 
     @property
     def pictures(self) -> int:
-        """How many files stand in the folders of the classes."""
+        """How many files stand in the folders of the classes, without those that were seen to be damaged."""
         return sum(self.counts.values())
 
     @property
@@ -73,4 +73,5 @@ def survey(folder: Path) -> Survey:
                 sizes.append((image.height, image.width))
         except DAMAGED as error:
             skipped.append(f"{path}: cannot be read as a picture ({type(error).__name__})")
+            counts[classes[pictures[place].label]] -= 1
     return Survey(counts, pictures[0].part is not None, tuple(skipped), tuple(sizes))

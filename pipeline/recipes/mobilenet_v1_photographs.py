@@ -26,7 +26,7 @@ VIEWS = Augment(shift=16, flip=True, views=10)
 
 RECIPE = Recipe(
     name="mobilenet-v1-photographs",
-    summary="500 photographs, pretrained MobileNetV1-0.25, INT8 by distillation without labels; about 5 minutes",
+    summary="500 photographs, pretrained MobileNetV1-0.25, INT8 by distillation without labels",
     data=Photographs(fractions=(0.4, 0.1, 0.5)),
     teacher=Teacher(mobilenet_v1_025, weights="mobilenet_v1_x0.25_fp32.safetensors"),
     stages=(

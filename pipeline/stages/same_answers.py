@@ -31,10 +31,12 @@ class Parity:
     """Engines against the torch networks they were made from; a network is asked once for each split.
 
     least_equal: the share of answers that must be the same, near ties aside
+    within_rounding: let what the network's own roundings decide count as a near tie (compare.py)
     """
 
     run: Run
     least_equal: float
+    within_rounding: bool = False
     kept: dict[tuple[str, str, str], NDArray[np.floating[Any]]] = field(default_factory=dict)
 
     def on(self, split: Split, path: Path, *, engine: Engine, origin: Candidate) -> Agreement:
@@ -48,9 +50,14 @@ class Parity:
         answers = np.concatenate(found)
         exact = self._kept("float64", origin, split)
         same = agreement(exact, answers)
-        if not self.fails(same):
+        if not (self.within_rounding and self.fails(same)):
             return same
         return agreement_within_rounding(exact, answers, single=self._kept("float32", origin, split))
+
+    def rounding(self, split: Split, origin: Candidate) -> float:
+        """How far the torch network's answers in float32 are from those in float64; root mean square."""
+        exact, single = self._kept("float64", origin, split), self._kept("float32", origin, split)
+        return float(np.sqrt(np.square(exact - single).mean()))
 
     def _kept(self, precision: str, origin: Candidate, split: Split) -> NDArray[np.floating[Any]]:
         """The torch network's answers, computed once."""
