@@ -41,8 +41,8 @@ class Extremes:
         """The largest magnitude seen."""
         return max(abs(self.low), abs(self.high))
 
-    def range(self) -> Range:
-        """From the smallest to the largest value seen.
+    def range(self, *, affine: bool = False, behind: object = None) -> Range:
+        """From the smallest to the largest value seen, whatever the codes are and whoever reads it.
 
         Raises:
             LayerRefused: nothing was seen.

@@ -6,6 +6,7 @@ has each module's own mode back afterwards. One pass; the memory in use does not
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,9 @@ from calibration.errors import LayerNotFinite, LayerRefused
 from calibration.histogram import HistogramWatch
 from calibration.ranges import Range, Ranges
 from calibration.samples import Samples
+from calibration.two_ended import Function
+
+NOTHING: Mapping[str, Function] = MappingProxyType({})
 
 
 class Watch(Protocol):
@@ -23,8 +27,12 @@ class Watch(Protocol):
     def see(self, values: Tensor) -> None:
         """Take in the values of one tensor; raises LayerNotFinite for NaN and infinity."""
 
-    def range(self) -> Range:
-        """The range that the method chooses for what was seen."""
+    def range(self, *, affine: bool = False, behind: Function | None = None) -> Range:
+        """The range that the method chooses for what was seen.
+
+        affine: for codes that reach from one end to the other, whatever zero point that takes (scale.py)
+        behind: the function that alone reads the tensor; not every method makes use of it
+        """
         ...
 
     def notes(self) -> tuple[str, ...]:
@@ -40,12 +48,22 @@ class Observer(Protocol):
         ...
 
 
-def observe(model: nn.Module, samples: Samples, *, points: Mapping[str, Observer], batch: int = 64) -> Ranges:
+def observe(
+    model: nn.Module,
+    samples: Samples,
+    *,
+    points: Mapping[str, Observer],
+    batch: int = 64,
+    affine: bool = False,
+    behind: Mapping[str, Function] = NOTHING,
+) -> Ranges:
     """The range of the output of each named sub-module over all samples.
 
     points: the name of a sub-module ("" is the network itself) → the observer of its output. A module that is called
         several times gets one range over all its calls.
     batch: samples that run at once
+    affine: the codes have a zero point of their own
+    behind: of points whose values are read by one function alone, that function
 
     Raises:
         LayerRefused: a name does not exist, was not reached, or its module answers no single tensor.
@@ -53,11 +71,18 @@ def observe(model: nn.Module, samples: Samples, *, points: Mapping[str, Observer
     """
     watches = {name: observer.watch() for name, observer in points.items()}
     _show(model, samples, watches={name: (watch,) for name, watch in watches.items()}, batch=batch)
-    return _chosen(watches, samples)
+    return _chosen(watches, samples, affine=affine, behind=behind)
 
 
 def observe_each(
-    model: nn.Module, samples: Samples, *, points: Collection[str], observers: Mapping[str, Observer], batch: int = 64
+    model: nn.Module,
+    samples: Samples,
+    *,
+    points: Collection[str],
+    observers: Mapping[str, Observer],
+    batch: int = 64,
+    affine: bool = False,
+    behind: Mapping[str, Function] = NOTHING,
 ) -> dict[str, Ranges]:
     """`observe` for each of several observers in one pass; those that need a histogram share one per layer.
 
@@ -73,7 +98,7 @@ def observe_each(
             else:
                 shown[name].append(watch)
     _show(model, samples, watches=shown, batch=batch)
-    return {observer: _chosen(watches, samples) for observer, watches in each.items()}
+    return {observer: _chosen(watches, samples, affine=affine, behind=behind) for observer, watches in each.items()}
 
 
 def _show(model: nn.Module, samples: Samples, *, watches: Mapping[str, Sequence[Watch]], batch: int) -> None:
@@ -93,12 +118,12 @@ def _show(model: nn.Module, samples: Samples, *, watches: Mapping[str, Sequence[
                 model(inputs.to(device))
 
 
-def _chosen(watches: Mapping[str, Watch], samples: Samples) -> Ranges:
+def _chosen(watches: Mapping[str, Watch], samples: Samples, *, affine: bool, behind: Mapping[str, Function]) -> Ranges:
     """The range of each layer, and what is worth saying about it."""
     by_name = {}
     for name, watch in watches.items():
         try:
-            by_name[name] = watch.range()
+            by_name[name] = watch.range(affine=affine, behind=behind.get(name))
         except LayerRefused:
             raise LayerRefused(
                 f"layer {name!r} was never reached while the network answered {len(samples)} samples "

@@ -1,15 +1,19 @@
-"""From a range to the scale of an integer: value ≈ scale · code, zero point 0.
+"""From a range to the scale of an integer: value ≈ scale · (code − zero), the zero point at 0 or chosen.
 
 Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
-arXiv:1712.05877, section 2.1, with the zero point fixed at 0.
+arXiv:1712.05877, sections 2.1 and 3.1 (the nudged zero point).
 
     signed, 8 bits: codes −127..127, scale = amax / 127        signed, 7 bits: −63..63, amax / 63
     unsigned, 8 bits: codes 0..255, scale = high / 255         (values are never negative)
+    affine, 8 bits:   codes 0..255, scale = (high − low) / 255, zero = round(−low / scale), low ≤ 0 ≤ high
 
-The code −128 stays unused, so that the codes are symmetric and a negated weight has the negated code.
+Rounding the zero point moves both ends by up to half a step; in return 0 is a code. The signed code −128 stays unused,
+so that the codes are symmetric and a negated weight has the negated code.
 
 Letters: C channels.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +24,21 @@ from calibration.ranges import Range
 # A tensor that is always 0 has no scale of its own, and a scale of 0 would be divided by. 2⁻²⁴ is the smallest positive
 # number of float16: every float type that an engine may store scales in can hold it and its inverse is finite.
 SMALLEST_SCALE = 2.0**-24
+
+
+@dataclass(frozen=True)
+class AffineCodes:
+    """value = scale · (code − zero) for the codes 0..255."""
+
+    scale: float
+    zero: int
+
+
+def affine_codes(span: Range) -> AffineCodes:
+    """The 256 codes that hold a range and zero; the scale is never below `SMALLEST_SCALE`."""
+    low, high = min(span.low, 0.0), max(span.high, 0.0)
+    scale = max((high - low) / 255, SMALLEST_SCALE)
+    return AffineCodes(scale, min(max(round(-low / scale), 0), 255))
 
 
 def symmetric_amax(span: Range) -> float:

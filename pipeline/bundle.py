@@ -6,9 +6,10 @@ A bundle is a flat folder without links, readable by everyone, without a path of
     SHA256SUMS      the digest of every other file, manifest.json included: `sha256sum -c SHA256SUMS`
     model.onnx      the network as exported: what an engine for another machine is built from
     engine.*        the engine file that was measured, of the runtime that manifest.json names
-    labels.json     the names of the K classes, in the order of the network's answers
+    labels.json     the names of the K classes, in the order of the network's answers; none where these name no class
     examples.npz    the first 16 test inputs: inputs, float32 (16, …) as the network takes them; outputs, what the
-                    engine answers to them, asked all at once; labels, int64 (16,)
+                    engine answers to them, asked all at once, several outputs flattened and side by side; labels,
+                    int64 (16,), where there are classes
     run.py, …       answers image files with the engine; stands alone, with the files it imports beside it
     result.json     the `--json` output of the run (schema in journey.py)
     report.html     the report for a browser or a printer · report.md: the same as text
@@ -23,7 +24,8 @@ manifest.json
             operators: name, kind, integer, why (of every convolution and matrix product),
             layer_times: name, kind, integer, median_ms · layer_times_missing: why there are none, or ""
     quantization: kept_float (layer → why), scheme; or null
-    input: name, shape, dtype, preprocess (null: not an image)
+    input: name, shape, dtype, preprocess (null: not an image) · outputs: name, shape, for one input
+    classes: K, or 0 where the answers name no class
     labels, examples: names of files · data: name, digest, inputs per split, skipped
     conditions: of the last row's latency, or null
     stages: rows as in result.json, and per row measurement (all samples and scores) and facts (what the stage says)
@@ -94,6 +96,8 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
     copy(last.path, engine)
     copy(onnx_file(last), folder / "model.onnx")
     copy(Path(runner.__file__), folder / "run.py")
+    for name in runner.OWN:
+        copy(Path(runner.__file__).parent / name, folder / name)
     for name in runner.BESIDE:
         copy(Path(preprocess.__file__).parent / name, folder / name)
     write_json(folder / "labels.json", list(dataset.labels))
@@ -117,7 +121,10 @@ def write_examples(path: Path, engine: Path, plan: Plan, dataset: Dataset, *, ru
     with closing(runtime.open(engine, threads=plan.threads)) as ask:
         outputs = ask(inputs)
     with written_atomically(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, inputs=inputs, outputs=outputs, labels=dataset.test.labels[:EXAMPLES])
+        arrays = {"inputs": inputs, "outputs": outputs}
+        if dataset.classes:
+            arrays["labels"] = dataset.test.labels[:EXAMPLES]
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def swap(beside: Path, place: Path) -> None:

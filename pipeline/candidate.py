@@ -79,5 +79,12 @@ def load_weights(module: nn.Module, path: Path) -> None:
         state = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointRefused(f"{path} cannot be read ({error}). Run again with --fresh to make it anew.") from error
+    own = module.state_dict()
+    lacking = [name for name in own if name not in state]
+    if lacking:
+        raise CheckpointRefused(
+            f"{path} lacks {len(lacking)} of the {len(own)} weights and ranges of this network: "
+            f"{', '.join(lacking[:5])}{' …' if len(lacking) > 5 else ''}. Run again with --fresh to make it anew."
+        )
     with torch.no_grad():
         module.load_state_dict(state, strict=True)

@@ -66,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     from calibration.errors import CalibrationError
     from pipeline.errors import PipelineError
+    from pipeline.kept_memory import keep_freed_memory
     from targets.errors import TargetsError
 
+    keep_freed_memory()
     gc.disable()  # until all is loaded; with the freeze below a dry run takes 3.3 s instead of 4.7
     try:
         return _dispatch(arguments)

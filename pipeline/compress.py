@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.bundle import write_bundle
 from pipeline.candidate import Candidate, Form
 from pipeline.data.dataset import Dataset, checked
-from pipeline.journey import Journey, StageResult
+from pipeline.journey import Journey, StageResult, metric_name
 from pipeline.measure import measure
 from pipeline.models.checkpoint import state_from_file
 from pipeline.once import Done, Step, done_once
@@ -132,7 +132,7 @@ def measured(done: Done, run: Run, stage: Stage | None, yardstick: Yardstick | N
     judged: tuple[Verdict, ...] = ()
     if stage is not None and yardstick is not None:
         judged = verdicts_on(measurement, budget=stage.limits, teacher=yardstick.accuracy)
-    result = StageResult(done.candidate, done.reused, done.seconds, measurement, judged)
+    result = StageResult(done.candidate, done.reused, done.seconds, measurement, judged, metric_name(run.metric))
     run.progress.finish(result.as_json())
     return result
 
@@ -149,7 +149,8 @@ def out_of_reach(plan: Plan, result: StageResult, yardstick: Yardstick) -> str |
     for verdict in (*result.verdicts, *judged_by_budget(plan, result.measurement, yardstick)):
         if verdict.limit == "max_accuracy_drop_points" and verdict.outcome is Outcome.MISSED:
             return (
-                f"after stage '{result.candidate.stage}' the accuracy is {verdict.measured:.2f} points below the "
-                f"teacher's and the limit is {verdict.bound:g} ({verdict.origin}): out of reach, nothing later was run."
+                f"after stage '{result.candidate.stage}' the {result.metric} is {verdict.measured:.2f} points below "
+                f"the teacher's and the limit is {verdict.bound:g} ({verdict.origin}): out of reach, nothing later "
+                "was run."
             )
     return None

@@ -4,8 +4,9 @@ The JSON form is the program's `--json` output. Schema 1:
 
     schema 1 · target, recipe, seed · bundle: folder, or null with `stopped` saying why
     exit_code: 0 met, 1 missed, 3 undecided
-    stages: name, form, reused, seconds, accuracy (0..1), accuracy_n, parameters, macs, size_bytes, latency_p50_ms,
-            latency_p99_ms, peak_memory_bytes, reasons (field → why it is null), verdicts
+    stages: name, form, reused, seconds, metric (what `accuracy` is: accuracy, or the fidelity of answers that name no
+            class), accuracy (0..1), accuracy_n, parameters, macs, size_bytes, latency_p50_ms, latency_p99_ms,
+            peak_memory_bytes, reasons (field → why it is null), verdicts
     engine: runtime, integer_ops, float_ops · speedup: teacher p50 / engine p50
     accuracy_drop_points: 100 · (teacher − engine)
     verdicts: limit (its name), bound, measured, interval [low, high] (null: unbounded), verdict, why, origin
@@ -15,21 +16,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.candidate import Candidate
+from pipeline.stage import Metric
 from targets.measurement import Measurement
 from targets.verdict import Verdict, overall_exit_code
 
 SCHEMA = 1
+ACCURACY = "accuracy"
+
+
+def metric_name(metric: Metric) -> str:
+    """What the mean score is called: "accuracy", unless the metric has a title of its own."""
+    return str(getattr(metric, "title", ACCURACY))
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """One row: the candidate, how it was come by, what was measured, and the verdicts on the stage's own limits."""
+    """One row: the candidate, how it was come by, what was measured, and the verdicts on the stage's own limits.
+
+    metric: what the mean score is called
+    """
 
     candidate: Candidate
     reused: bool
     seconds: float
     measurement: Measurement
     verdicts: tuple[Verdict, ...] = ()
+    metric: str = ACCURACY
 
     def as_json(self) -> dict[str, Any]:
         """The row of the `--json` output."""
@@ -39,6 +51,7 @@ class StageResult:
             "form": self.candidate.form.value,
             "reused": self.reused,
             "seconds": round(self.seconds, 3),
+            "metric": self.metric,
             "accuracy": None if measured.accuracy is None else measured.accuracy.value,
             "accuracy_n": None if measured.accuracy is None else measured.accuracy.n,
             "parameters": measured.parameters,

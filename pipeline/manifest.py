@@ -57,6 +57,8 @@ def manifest_from(plan: Plan, journey: Journey, *, dataset: Dataset, engine: Pat
         "engine": engine_as_json(plan, journey, dataset, engine, conditions),
         "quantization": quantization_of(journey.last.candidate),
         "input": input_as_json(onnx_file(journey.last.candidate), dataset),
+        "outputs": outputs_as_json(onnx_file(journey.last.candidate)),
+        "classes": dataset.classes,
         "labels": "labels.json",
         "examples": "examples.npz",
         "data": {
@@ -123,6 +125,15 @@ def input_as_json(model: Path, dataset: Dataset) -> dict[str, Any]:
         "dtype": "float32",
         "preprocess": preprocess,
     }
+
+
+def outputs_as_json(model: Path) -> list[dict[str, Any]]:
+    """The network's outputs for one input; an axis whose length the file does not say is null."""
+    graph = onnx.load(model, load_external_data=False).graph
+    return [
+        {"name": each.name, "shape": [axis.dim_value or None for axis in each.type.tensor_type.shape.dim]}
+        for each in graph.output
+    ]
 
 
 def onnx_file(candidate: Candidate) -> Path:

@@ -177,6 +177,9 @@ def progress_on(stream: TextIO | None = None) -> Progress:
     return Terminal(stream) if stream.isatty() else Plain(stream)
 
 
+METRICS = {"fidelity": "fidelity %"}  # the heads of the column of scores, where it is not accuracy
+
+
 def cells(row: Mapping[str, Any]) -> dict[str, str]:
     """One stage's row of the result as short texts; what was not measured is a dash."""
 
@@ -186,7 +189,7 @@ def cells(row: Mapping[str, Any]) -> dict[str, str]:
 
     return {
         "": str(row["name"]) + (" (kept)" if row.get("reused") else ""),
-        "acc %": number("accuracy", ".2f", 100),
+        METRICS.get(str(row.get("metric")), "acc %"): number("accuracy", ".2f", 100),
         "params": number("parameters", ",.0f"),
         "MMACs": number("macs", ".2f", 1e-6),
         "kB": number("size_bytes", ".0f", 1e-3),

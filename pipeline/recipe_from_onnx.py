@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from pipeline.data.fidelity import fidelity_of
 from pipeline.data.unlabelled import Unlabelled
 from pipeline.graph.module_from_onnx import module_from_onnx
 from pipeline.quantization.preparation import Preparation
@@ -11,22 +12,34 @@ from pipeline.stages.build import Build
 from pipeline.stages.export import Export
 from pipeline.stages.quantize import Quantize
 from pipeline.stages.teach import Teacher
+from targets.accuracy import top1
+from targets.budget import Budget, Limit
+
+# Of the fidelity, where the target's limit is meant for accuracy: values move long before what is read from them does.
+LIMIT = Limit("max_accuracy_drop_points", 10.0, "default for fidelity")
 
 
 def recipe_from_onnx(
     model: Path, *, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
 ) -> Recipe:
-    """The recipe for `model`; its own answers are the labels.
+    """The recipe for `model`; the classes that it names are the labels, or where it names none its answers themselves.
 
     mean, std: of pictures, per channel; None for ImageNet's
+
+    Raises:
+        NetworkRefused: the file cannot be used. No engine has seen it then, which would say so in its own words.
     """
-    data = Unlabelled(str(model))
+    module_from_onnx(model)
+    fidelity = fidelity_of(model)
+    data = Unlabelled(str(model), fidelity=fidelity)
     if mean is not None and std is not None:
-        data = Unlabelled(str(model), mean=mean, std=std)
+        data = Unlabelled(str(model), mean=mean, std=std, fidelity=fidelity)
     return Recipe(
         name=model.stem,
         summary=f"{model.name}, quantized without training",
         data=data,
         teacher=Teacher(partial(module_from_onnx, model), weights=str(model)),
         stages=(Quantize(training=None, preparation=Preparation()), Export(), Build()),
+        metric=fidelity or top1,
+        budget=Budget() if fidelity is None else Budget((LIMIT,)),
     )

@@ -103,13 +103,18 @@ def tiles(manifest: Manifest) -> tuple[Tile, ...]:
     if last["accuracy"] is not None:
         drop = manifest["accuracy_drop_points"]
         note = "" if drop is None else f"teacher {percent(first['accuracy'])}, drop {points(drop)} points"
-        found.append(Tile("Accuracy", percent(last["accuracy"]), note))
+        found.append(Tile(metric_of(manifest).capitalize(), percent(last["accuracy"]), note))
     if last["size_bytes"] is not None:
         found.append(Tile("Size", size(last["size_bytes"]), f"teacher {size(first['size_bytes'])}"))
     engine = manifest["engine"]
     total = engine["integer_ops"] + engine["float_ops"]
     found.append(Tile("In integers", f"{engine['integer_ops']} of {total}", "convolutions and matrix products"))
     return tuple(found)
+
+
+def metric_of(manifest: Manifest) -> str:
+    """What the scores of the run are called."""
+    return str(manifest["stages"][0].get("metric", "accuracy"))
 
 
 def budgets(manifest: Manifest) -> Section:
@@ -145,8 +150,8 @@ def stages(manifest: Manifest) -> Section:
     """A row per stage, and two drawings of them."""
     rows = manifest["stages"]
     head = (
-        "stage", "form", "accuracy", "n", "parameters", "MACs", "size", "p50", "p99", "speed-up", "peak memory",
-        "time", "verdicts",
+        "stage", "form", metric_of(manifest), "n", "parameters", "MACs", "size", "p50", "p99", "speed-up",
+        "peak memory", "time", "verdicts",
     )  # fmt: skip
     table = Table(head, tuple(stage_row(row) for row in rows), "llrrrrrrrrrrl")
     parts: list[Part] = [table]
@@ -183,11 +188,11 @@ def stage_row(row: Row) -> tuple[Cell, ...]:
 
 
 def accuracy_figure(rows: Sequence[Row]) -> Figure | None:
-    """Accuracy per stage, each with its paired interval against the teacher."""
+    """Accuracy per stage (or what stands for it), each with its paired interval against the teacher."""
     teacher = rows[0]["measurement"]["accuracy"]
     if teacher is None:
         return None
-    dots, lines = [], []
+    dots, lines, metric = [], [], rows[0].get("metric", "accuracy")
     for place, row in enumerate(rows):
         accuracy = row["measurement"]["accuracy"]
         if accuracy is None:
@@ -207,12 +212,12 @@ def accuracy_figure(rows: Sequence[Row]) -> Figure | None:
         ends = DASH if low is None or high is None else f"{percent(low)} … {percent(high)}"
         lines.append((row["name"], percent(accuracy["value"]), ends, points(drop)))
     note = (
-        f"On the same {grouped(teacher['n'])} test inputs. Dashed: the teacher. Whiskers: what the stage's accuracy "
+        f"On the same {grouped(teacher['n'])} test inputs. Dashed: the teacher. Whiskers: what the stage's {metric} "
         "may be if the teacher's is as measured, from the inputs on which the two disagree; 95 % to each side."
     )
-    svg = dots_chart(dots, guide=100 * teacher["value"], unit="%", label="Accuracy per stage")
-    table = Table(("stage", "accuracy", "paired interval", "drop, points"), tuple(lines), "lrrr")
-    return Figure("Accuracy per stage", svg, note, table)
+    svg = dots_chart(dots, guide=100 * teacher["value"], unit="%", label=f"{metric.capitalize()} per stage")
+    table = Table(("stage", metric, "paired interval", "drop, points"), tuple(lines), "lrrr")
+    return Figure(f"{metric.capitalize()} per stage", svg, note, table)
 
 
 def latency_figure(rows: Sequence[Row]) -> Figure | None:

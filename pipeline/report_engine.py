@@ -100,11 +100,18 @@ def parity(manifest: Manifest) -> Section | None:
     )
     same = manifest["stages"][-1]["facts"]["agreement"]
     unequal = round(same["inputs"] * (1 - same["equal_answers"]))
+    settled = ""
+    if same.get("in_integers"):
+        settled = (
+            f" {grouped(same['in_integers'])} of them differ clearly, because torch's roundings in float32 add up; the "
+            "integers of the quantized network, computed a second time in numpy, give the engine's answer to each, and "
+            "layer by layer torch gives the same codes."
+        )
     return Section(
         "From hop to hop",
         (
             f"The engine and the quantized network in torch answer {grouped(unequal)} of {grouped(same['inputs'])} "
-            "test inputs differently.",
+            f"test inputs differently.{settled}",
             Table(("from", "to", "equal answers", "largest difference", "size of answers"), rows, "llrrr"),
             f"On {grouped(passed[0]['inputs'])} validation inputs; size: root mean square of the answers before the "
             "hop.",
@@ -231,7 +238,14 @@ def method(manifest: Manifest) -> Section:
     """How each number came about, shortly."""
     last = manifest["stages"][-1]["measurement"]
     items = []
-    if last["accuracy"] is not None:
+    if manifest["stages"][-1].get("metric") == "fidelity":
+        items.append(
+            "Fidelity: the answers name no class, so that each is held against the float network's to the same input: "
+            "one minus its squared distance, in units of how far the float network's answers lie from their mean, each "
+            "output weighing the same. 100 % for the float network, 0 % for one that answers every input alike. Limits "
+            "on the accuracy drop are limits on the drop of fidelity."
+        )
+    elif last["accuracy"] is not None:
         items.append(
             f"Accuracy: the mean score over all {grouped(last['accuracy']['n'])} test inputs, answered by the engine. "
             "A drop is held against the teacher's answers to the same inputs; only those on which "

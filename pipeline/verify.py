@@ -1,5 +1,6 @@
 """Check a bundle where it is now: every digest, and the engine's answers to the inputs that it carries."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ class Verification:
     files: how many were held against their digests, all of them sound · asked: the file that answered
     is_the_engine: whether that was the engine, and not model.onnx in its place · identical: every answer, bit by bit
     answers: the stored answers against the new ones · operators: the engine's convolutions and matrix products
-    remarks: what the reader must know, a sentence each
+    remarks: what the reader must know, a sentence each · classes: whether the answers name classes
     """
 
     bundle: Path
@@ -39,10 +40,11 @@ class Verification:
     answers: Agreement
     operators: Operators
     remarks: tuple[str, ...]
+    classes: bool = True
 
     @property
     def exit_code(self) -> int:
-        """0: the engine gives the stored answers · 1: another best class · 3: the engine could not be asked here."""
+        """0: the engine gives the stored answers · 1: another best class or other values · 3: it could not be asked."""
         if not self.is_the_engine:
             return 3
         return 0 if self.answers.equal_answers == 1 else 1
@@ -54,6 +56,11 @@ class Verification:
         equal = round(self.answers.equal_answers * count)
         if self.identical:
             said = f"{self.asked} gives the stored answers to all {count} inputs, bit by bit"
+        elif not self.classes:
+            said = (
+                f"{self.asked} gives the stored values, to a tenth of their deviation, to {equal} of {count} inputs; "
+                f"the largest difference is {self.answers.largest:.3g}, at answers of {self.answers.scale:.3g} (RMS)"
+            )
         else:
             said = (
                 f"{self.asked} gives the stored best class to {equal} of {count} inputs; "
@@ -114,12 +121,14 @@ def verify_bundle(folder: Path) -> Verification:
             f"{asked} gives answers of shape {given.shape}, and those in {manifest['examples']} have {expected.shape}: "
             f"the two do not belong together. {REPAIR}"
         )
+    sizes = sizes_in(manifest, answer=expected.shape[1:])
     identical = given.dtype == expected.dtype and given.tobytes() == expected.tobytes()
     if asked == engine.name and not identical:
         remarks.append(difference_explained(manifest))
     return Verification(
         bundle=folder, files=files, asked=asked, is_the_engine=asked == engine.name, identical=identical,
-        answers=agreement(expected, given), operators=operators_in(runtime, engine, manifest), remarks=tuple(remarks),
+        answers=agreement(expected, given, sizes=sizes), operators=operators_in(runtime, engine, manifest),
+        remarks=tuple(remarks), classes=sizes is None,
     )  # fmt: skip
 
 
@@ -142,6 +151,21 @@ def runtime_of(manifest: Mapping[str, Any]) -> tuple[Engine | None, list[str]]:
     if name in target_names():
         return target_named(name).engine_of(str(manifest["engine"].get("runtime"))), []
     return None, [f"The target {name!r} is not one of this installation ({', '.join(target_names())})."]
+
+
+def sizes_in(manifest: Mapping[str, Any], *, answer: tuple[int, ...]) -> tuple[int, ...] | None:
+    """How many numbers each output has where the answers name no class (compare.py); None for classes.
+
+    answer: the shape of a stored one
+    """
+    if manifest.get("classes", 1) != 0:  # bundles of before name classes
+        return None
+    whole = math.prod(answer)
+    try:
+        sizes = tuple(math.prod(length or 0 for length in each["shape"][1:]) for each in manifest["outputs"])
+    except (KeyError, TypeError):
+        return (whole,)
+    return sizes if sum(sizes) == whole else (whole,)
 
 
 def answers_of(runtime: Engine, engine: Path, inputs: np.ndarray, *, threads: int) -> np.ndarray:
@@ -182,7 +206,13 @@ def difference_explained(manifest: Mapping[str, Any]) -> str:
 
 
 def answer_with_bundle(
-    folder: Path, paths: Sequence[Path], *, top: int = 5, threads: int | None = None, as_json: bool = False
+    folder: Path,
+    paths: Sequence[Path],
+    *,
+    top: int = 5,
+    threads: int | None = None,
+    as_json: bool = False,
+    save: Path | None = None,
 ) -> int:
     """Answer files with the bundle's own run.py, in a process of its own, after checking every digest.
 
@@ -196,6 +226,7 @@ def answer_with_bundle(
     flags = ["--top", str(top)]
     flags += ["--threads", str(threads)] if threads is not None else []
     flags += ["--json"] if as_json else []
+    flags += ["--save", str(save)] if save is not None else []
     # -B: no cache of compiled files is left in the bundle. --: a file may begin with a dash.
     command = [sys.executable, "-B", str(folder / "run.py"), *flags, "--", *(str(path) for path in paths)]
     sys.stdout.flush()

@@ -22,6 +22,9 @@ inputs on which the reference alone is right and c on which the candidate alone 
   where p_c(d) is the likeliest p_c if the drop is d: the larger root of
   2n·p² + (−b − c + (2n − b + c)·d)·p − c·d·(1 − d) = 0.
 - From ten on, for graded scores: percentile bootstrap over the pairs (Efron & Tibshirani 1993, chapter 13), seeded.
+- Scores that lie between 0 and 1 for most inputs (a distance to the right answer, say) have no inputs that agree: two
+  models that are nearly the same differ on every one, a little. Then the bootstrap holds from ten inputs on, however
+  many of them differ; else the better of two candidates would be the less certain one.
 
 Letters: n samples, q quantile, d drop, z quantile of the normal distribution.
 """
@@ -87,7 +90,10 @@ def paired_drop_interval(
     if n == 0:
         return Interval(-math.inf, math.inf)
     b, c = int((reference > candidate).sum()), int((candidate > reference).sum())
-    if b + c < FEW_DISAGREEMENTS:
+    between = (reference > 0) & (reference < 1) | (candidate > 0) & (candidate < 1)
+    if n >= FEW_DISAGREEMENTS and between.mean() > 1 / 2:
+        low, high = _bootstrap(reference - candidate, confidence=confidence, seed=seed)
+    elif b + c < FEW_DISAGREEMENTS:
         low, high = -_proportion_at_most(c, n, confidence=confidence), _proportion_at_most(b, n, confidence=confidence)
     elif bool(np.isin(reference, (0.0, 1.0)).all() and np.isin(candidate, (0.0, 1.0)).all()):
         low, high = tango_interval(b, c, n, confidence=confidence)

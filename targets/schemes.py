@@ -1,6 +1,6 @@
 """The integer schemes of devices whose engine is not built on x86; x86 reads its own from the processor's features.
 
-    ARM64              every activation int8: signed ones around 0, never negative ones from −128 on
+    ARM64              every activation int8: never negative ones from −128 on, others around a zero point of their own
     TENSORRT           every activation int8 around 0, biases in float32, residual sums added before rounding
     TENSORRT_FLOAT16   the same, and float16 around the integers; strongly typed
 
@@ -11,7 +11,7 @@ Manual); NVIDIA, TensorRT documentation, "Working with quantized types": int8 is
 from targets.target import Scheme
 
 ARM64 = Scheme(
-    weight_bits=8, unsigned_activations=True, signed_zero_point=0,
+    weight_bits=8, unsigned_activations=True, signed_zero_point=0, affine_activations=True,
     why="ARM64 multiplies int8 with int8 and adds in 32 bits: full 8-bit weights are exact",
 )  # fmt: skip
 TENSORRT = Scheme(

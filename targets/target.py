@@ -22,6 +22,7 @@ class Scheme:
     why: str
     fused_additions: bool = False  # a convolution adds the other branch before it rounds: between them is no quantizer
     float_bits: int = 32  # 16: what is not integer (scales, biases, float layers) is half precision
+    affine_activations: bool = False  # a tensor that may be negative has a zero point of its own, of the codes 0..255
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (7, 8):
@@ -32,6 +33,8 @@ class Scheme:
             raise ValueError(f"floats of {self.float_bits} bits are not supported; 16 or 32 are")
         if (self.fused_additions or self.float_bits == 16) and not self.symmetric:
             raise ValueError("fused additions and half precision go with int8 around 0 only, which is TensorRT's form")
+        if self.affine_activations and not self.unsigned_activations:
+            raise ValueError("zero points of a tensor's own go with codes 0..255, so with unsigned activations only")
 
     @property
     def symmetric(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bad_networks import write_networks, write_unlabelled
 from PIL import Image
 
 from pipeline.models.convnet import ConvNet
@@ -119,6 +120,8 @@ def write_world(folder: Path) -> None:
     (folder / "a-file").write_text("not a folder\n")
     (folder / "networks.py").write_text(NETWORKS)
     write_checkpoints(folder)
+    write_networks(folder)
+    write_unlabelled(folder)
     trained = "training=Training(epochs=2, batch=16, optimizer=Sgd(lr=0.05))"
     untrained = "training=Training(epochs=1, batch=16, optimizer=Sgd(lr=1e-12))"
     recipes = {
@@ -206,6 +209,34 @@ BAD_INPUTS = {
     "out full": BadInput("no room for a file", f"{HERE} --recipe ./photos.py", file_limit_bytes=FILE_LIMIT_BYTES),
     "no bundle": BadInput("a folder that is no bundle", "verify photos"),
     "no bundle file": BadInput("a bundle that is not there", "run ./nowhere --input a.png"),
+    "onnx": BadInput("an ONNX file that is not there", "nowhere.onnx --target null --data photos"),
+    "onnx empty": BadInput("an empty ONNX file", "nothing.onnx --target null --data photos"),
+    "onnx text": BadInput("a text called .onnx", "text.onnx --target null --data photos"),
+    "onnx half": BadInput("an ONNX file cut short", "half.onnx --target null --data photos"),
+    "onnx alone": BadInput("an ONNX file without its file of weights", "alone.onnx --target null --data photos"),
+    "onnx newer": BadInput("an ONNX file of a later operator set", "newer.onnx --target null --data photos"),
+    "onnx closed": BadInput("an ONNX file without an input", "closed.onnx --target null --data photos"),
+    "onnx pair": BadInput("an ONNX file with two inputs", "pair.onnx --target null --data photos"),
+    "onnx open": BadInput("an ONNX file of free height and width", "open.onnx --target null --data photos"),
+    "onnx words": BadInput("an ONNX file that takes whole numbers", "words.onnx --target null --data photos"),
+    "onnx branch": BadInput("an ONNX file with a branch", "branch.onnx --target null --data photos"),
+    "onnx loop": BadInput("an ONNX file with a loop", "loop.onnx --target null --data photos"),
+    "onnx own": BadInput("an ONNX file with an operator of its own", "own.onnx --target null --data photos"),
+    "onnx integers": BadInput("an ONNX file that is quantized already", "integers.onnx --target null --data photos"),
+    "inputs": BadInput("an ONNX file and no inputs", "sound.onnx --target null"),
+    "inputs none": BadInput("an empty folder of inputs", "sound.onnx --target null --data empty"),
+    "inputs unreadable": BadInput("pictures that none can be read", "sound.onnx --target null --data unreadable"),
+    "inputs same": BadInput("five inputs, ten times each", "sound.onnx --target null --data same"),
+    "inputs wide": BadInput("arrays of another size", "sound.onnx --target null --data wide"),
+    "inputs order": BadInput("arrays with the channels last", "sound.onnx --target null --data last-channels"),
+    "inputs letters": BadInput("arrays of letters", "sound.onnx --target null --data letters"),
+    "inputs rows": BadInput("an array without rows", "sound.onnx --target null --data no-rows"),
+    "inputs nan": BadInput("arrays with NaN", "sound.onnx --target null --data not-numbers"),
+    "inputs pickled": BadInput("arrays of Python objects", "sound.onnx --target null --data pickled"),
+    "mean alone": BadInput("--mean without --std", "sound.onnx --target null --data photos --mean 0.5"),
+    "mean word": BadInput("a mean that is no number", "sound.onnx --target null --data photos --mean a,b --std 1,1"),
+    "std zero": BadInput("a deviation of zero", "sound.onnx --target null --data photos --mean 0.5 --std 0"),
+    "mean recipe": BadInput("--mean for a recipe", f"{HERE} --recipe ./photos.py --mean 0.5 --std 0.5"),
     "init module": BadInput("a factory that is not there", "init --teacher nowhere:large --data photos"),
     "init name": BadInput("a factory with a slip in its name", "init --teacher networks:larg --data photos"),
     "init number": BadInput("a factory that is a number", "init --teacher networks:number --data photos"),
@@ -216,8 +247,8 @@ BAD_INPUTS = {
 
 
 def arguments_of(name: str) -> tuple[str, ...]:
-    """The arguments of the case, with an `--out` of its own for the main command."""
+    """The arguments of the case, with an `--out` of its own: what other commands left in the folder does not matter."""
     arguments = BAD_INPUTS[name].arguments.split()
-    if arguments[0].startswith("--") and "--out" not in arguments:
-        arguments += ["--out", f"out-{name.replace(' ', '-')}"]
+    if arguments[0] not in ("verify", "run") and "--out" not in arguments:
+        arguments += ["--out", f"out-{name.replace(' ', '-')}{'.py' if arguments[0] == 'init' else ''}"]
     return tuple(arguments)

@@ -39,12 +39,12 @@ from targets.stopwatch import now_s
 # What counts as work: where it is called → what it is.
 WORK = {
     "pipeline.stages.teach.train": "training",
-    "pipeline.stages.distill.train": "training",
-    "pipeline.stages.prune.train": "training",
+    "pipeline.stages.trained_student.train": "training",
     "pipeline.stages.quantize.train": "training",
     "pipeline.distillation.teacher_answers.KeptAnswers._compute": "teacher answers",
     "pipeline.stages.teach.validation_score": "evaluation",
     "pipeline.stages.quantize.validation_score": "evaluation",
+    "pipeline.stages.float_layers.validation_score": "evaluation",
     "pipeline.stages.quantize.observe": "calibration",
     "pipeline.measure._measure": "measuring",
     "pipeline.stages.build.timed": "measuring",

@@ -14,7 +14,8 @@ Where the slides are silent or meet a logarithm of zero:
   any scale;
 - an empty last bin counts as holding one value in Q, so that one far outlier does not rule out every narrower clip;
 - a clip that cuts half of the values or more is not considered: with nearly everything in one bin P equals Q;
-- of equally good clips the widest is taken.
+- of equally good clips the widest is taken;
+- with a zero point L is the share of all codes that the longer side of the full range has: 128 to 256.
 
 Q is constant on the bins of one level, so each D(i) is a sum over L levels of differences of cumulated counts: n · L
 steps in place of n².
@@ -51,11 +52,14 @@ class Entropy:
     def watch(self) -> HistogramWatch:
         return HistogramWatch(self.clip)
 
-    def clip(self, histogram: MagnitudeHistogram) -> float:
+    def clip(self, histogram: MagnitudeHistogram, *, affine: bool = False) -> float:
         used = histogram.used()
         together = -(-len(used) // BINS)  # neighbouring bins that become one
         counts = np.pad(used, (0, -len(used) % together)).reshape(-1, together).sum(axis=1)  # (n,)
         levels = largest_code(bits=self.bits, signed=not (self.unsigned and histogram.extremes.low >= 0.0)) + 1
+        if affine:
+            low, high = min(histogram.extremes.low, 0.0), max(histogram.extremes.high, 0.0)
+            levels = round(2**self.bits * max(-low, high) / (high - low))
         if len(counts) <= levels:
             return histogram.extremes.amax
         counts[0] = counts[1]

@@ -7,7 +7,8 @@ squared error); symmetric and uniform, as in Wu et al. 2020, arXiv:2004.09602.
 
 A wide clip loses by coarse steps, a narrow one by cutting. The sum runs over the histogram, each bin at its centre
 and the first at 0, so that the zeros after a ReLU cost nothing. Clips are tried in equal ratios from the largest
-magnitude down to a 1024th of it, then evenly between the neighbours of the best.
+magnitude down to a 1024th of it, then evenly between the neighbours of the best. With a zero point both ends are chosen
+(two_ended.py), in view of the function that alone reads the tensor, if there is one.
 
 Letters: n bins of magnitudes; L largest code (127 for 8 bits signed, 255 unsigned); s step; c clip.
 """
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.histogram import HistogramWatch, MagnitudeHistogram
+from calibration.ranges import Range
 from calibration.scale import largest_code
+from calibration.two_ended import Function, ends_of_least_error
 
 CLIPS_PER_OCTAVE = 8  # neighbours differ by 9 %, the second round by 0.5 %: the error is flat around its minimum
 OCTAVES = 10
@@ -41,9 +44,14 @@ class MeanSquaredError:
             raise ValueError(f"the error of 2 to 8 bits is known here, not of {self.bits}")
 
     def watch(self) -> HistogramWatch:
-        return HistogramWatch(self.clip)
+        return HistogramWatch(self.clip, ends=self.ends)
 
-    def clip(self, histogram: MagnitudeHistogram) -> float:
+    def ends(self, histogram: MagnitudeHistogram, behind: Function | None = None) -> Range:
+        """Both ends, for codes with a zero point."""
+        values, counts = histogram.values()
+        return ends_of_least_error(values, counts, steps=2**self.bits - 1, behind=behind)
+
+    def clip(self, histogram: MagnitudeHistogram, *, affine: bool = False) -> float:
         amax = histogram.extremes.amax
         code = largest_code(bits=self.bits, signed=not (self.unsigned and histogram.extremes.low >= 0.0))
         used = histogram.used()

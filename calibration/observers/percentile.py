@@ -30,6 +30,7 @@ class Percentile:
     def watch(self) -> HistogramWatch:
         return HistogramWatch(self.clip)
 
-    def clip(self, histogram: MagnitudeHistogram) -> float:
+    def clip(self, histogram: MagnitudeHistogram, *, affine: bool = False) -> float:
+        """The magnitude; the same for all codes."""
         # Fraction(repr) reads 99.99 as 9999/100: in floats 10 000 · 0.9999 may come out a hair above 9999.
         return histogram.quantile(Fraction(repr(float(self.percent))) / 100)

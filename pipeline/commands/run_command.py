@@ -10,6 +10,7 @@ EXAMPLES = """\
 examples:
   compress run ./compressed/photos --input cat.jpg
   compress run ./compressed/photos --input *.jpg --top 1 --json
+  compress run ./compressed/detector --input street.jpg --save answers.npz      boxes and scores, as they come
 
 The bundle needs nothing of this program: `python BUNDLE/run.py cat.jpg` answers the same.
 
@@ -25,10 +26,13 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--top", metavar="N", type=positive, default=5, help="classes to name, best first; default: 5")
     parser.add_argument("--threads", metavar="N", type=positive, help="default: those it was measured with")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--save", metavar="FILE.npz", type=Path, help="keep every number of every output")
     flags = flags_from(parser, arguments)
     from pipeline.verify import answer_with_bundle
 
-    return answer_with_bundle(flags.bundle, flags.input, top=flags.top, threads=flags.threads, as_json=flags.json)
+    return answer_with_bundle(
+        flags.bundle, flags.input, top=flags.top, threads=flags.threads, as_json=flags.json, save=flags.save
+    )
 
 
 def positive(text: str) -> int:

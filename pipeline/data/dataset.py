@@ -31,7 +31,8 @@ PIECE_BYTES = 1 << 24  # how much of a memory map is looked at in one go: 16 MiB
 class Split:
     """One part of a data set; inputs, labels and indices run in step.
 
-    inputs: uint8 or float32 (N, …) · labels: int64 (N,), 0 … K−1 · indices: int64 (N,), the place in the source
+    inputs: uint8 or float32 (N, …) · labels: int64 (N,), 0 … K−1; where there are no classes, floats (N, …) that the
+    metric knows · indices: int64 (N,), the place in the source
     """
 
     name: str
@@ -47,8 +48,8 @@ class Split:
 class Dataset:
     """Inputs to learn from, to choose by and to be judged on.
 
-    labels: the name of each class · preprocess: from pixels to the network's input; None where inputs are float32
-    already · skipped: what the source left out, a line each
+    labels: the name of each class; empty where the answers name none · preprocess: from pixels to the network's input;
+    None where inputs are float32 already · skipped: what the source left out, a line each
     """
 
     name: str
@@ -113,14 +114,14 @@ def inputs_for_network(dataset: Dataset, inputs: np.ndarray) -> np.ndarray:
 
 def checked(dataset: Dataset) -> Dataset:
     """`dataset` itself, or DataRefused with the first thing in it that no run can use."""
-    if dataset.classes < 2:
+    if dataset.classes == 1:
         raise DataRefused(f"{dataset.name}: there is one class only ({', '.join(dataset.labels)}); two are needed.")
     for split in dataset.splits:
         where = f"{dataset.name}, split '{split.name}'"
         _check_lengths(split, where=where)
         _check_labels(split, dataset.labels, where=where)
         _check_inputs(split, dataset, where=where)
-    for split in (dataset.train, dataset.test):
+    for split in (dataset.train, dataset.test) if dataset.labels else ():
         _check_more_than_one_class(split, dataset)
     _check_disjoint(dataset)
     return dataset
@@ -137,6 +138,10 @@ def _check_lengths(split: Split, *, where: str) -> None:
 
 
 def _check_labels(split: Split, labels: tuple[str, ...], *, where: str) -> None:
+    if not labels:
+        if split.labels.dtype.kind != "f" or not np.isfinite(split.labels).all():
+            raise DataRefused(f"{where}: there are no names of classes, so that its labels must be finite floats.")
+        return
     if split.labels.ndim != 1 or not np.issubdtype(split.labels.dtype, np.integer):
         raise DataRefused(
             f"{where}: labels are {split.labels.dtype} of shape {split.labels.shape}; they must be whole numbers, "

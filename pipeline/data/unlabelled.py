@@ -1,8 +1,10 @@
 """Inputs without labels for a network that comes as an ONNX file: pictures in a folder, or arrays.
 
 Each input is labelled with the class that the FP32 network names, so "accuracy" is the share of inputs on which a
-later network says what the FP32 one said, and the FP32 network itself has all of them right. Pictures may lie in any
-folders below; files that are none are reported. `.npy` files hold inputs as the network takes them, (N, …) or one (…).
+later network says what the FP32 one said, and the FP32 network itself has all of them right. Where its answers name no
+class, each input is labelled with the answer itself, and later networks are judged by their fidelity (fidelity.py).
+Pictures may lie in any folders below; files that are none are reported. `.npy` files hold inputs as the network takes
+them, (N, …) or one (…).
 
 A tenth of the inputs stands in the training split, half in validation (the ranges are read there), the rest in test.
 """
@@ -14,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from pipeline.data.dataset import Dataset, Split, checked, inputs_for_network, sizes_from_fractions, split_indices
 from pipeline.data.decoded_pictures import decoded_pixels
+from pipeline.data.fidelity import Fidelity
+from pipeline.data.onnx_door import input_shape_of
 from pipeline.data.preprocess import Preprocess
-from pipeline.errors import DataMissing, DataRefused, NetworkRefused
+from pipeline.errors import DataMissing, DataRefused
 from targets.engines.ort import open_onnx
 
 FRACTIONS = (0.1, 0.5, 0.4)
@@ -34,12 +37,14 @@ class Unlabelled:
     """The inputs below the folder that is given.
 
     model: the ONNX file whose answers are the labels · mean, std: of the pictures, one each per channel
+    fidelity: how answers are judged that name no class; None for scores per class
     """
 
     model: str
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     seed: int = 0
+    fidelity: Fidelity | None = None
 
     def __call__(self, folder: Path | None, *, cache: Path) -> Dataset:
         """Read all inputs and ask the network about each."""
@@ -66,13 +71,16 @@ class Unlabelled:
                 f"{folder}: {len(inputs)} different inputs can be read, and at least {FEWEST} are needed to set the "
                 "ranges and to check the answers; a hundred are better."
             )
-        labels, classes = self._labels(inputs, preprocess)
+        answers = self._answers(inputs, preprocess)
+        labels: np.ndarray = answers.argmax(1).astype(np.int64) if self.fidelity is None else np.zeros(len(inputs))
         parts = split_indices(labels, sizes=sizes_from_fractions(len(labels), fractions=FRACTIONS), seed=self.seed)
+        names = tuple(str(number) for number in range(answers.shape[1]))
+        if self.fidelity is not None:
+            labels, names = self.fidelity.labels_from(answers), ()
         train, validation, test = (
             Split(name, np.ascontiguousarray(inputs[part]), labels[part], places[part])
             for name, part in zip(("train", "validation", "test"), parts, strict=True)
         )
-        names = tuple(str(number) for number in range(classes))
         return checked(Dataset(folder.resolve().name, train, validation, test, names, preprocess, tuple(skipped)))
 
     def _preprocess(self, shape: tuple[int, ...]) -> Preprocess:
@@ -86,8 +94,8 @@ class Unlabelled:
         short = round(max(height, width) * SHORT_OVER_CROP)
         return Preprocess(channels=channels, height=height, width=width, mean=mean, std=std, resize_short=short)
 
-    def _labels(self, inputs: np.ndarray, preprocess: Preprocess | None) -> tuple[np.ndarray, int]:
-        """The class that the network names for each input, and how many classes it knows."""
+    def _answers(self, inputs: np.ndarray, preprocess: Preprocess | None) -> np.ndarray:
+        """What the network answers to each input, (N, …)."""
         empty = Split("", inputs, np.zeros(len(inputs), np.int64), np.arange(len(inputs)))
         bare = Dataset("", empty, empty, empty, labels=(), preprocess=preprocess)
         parts = []
@@ -95,40 +103,9 @@ class Unlabelled:
             for start in range(0, len(inputs), ASKED_AT_ONCE):
                 parts.append(runner(inputs_for_network(bare, inputs[start : start + ASKED_AT_ONCE])))
         answers = np.concatenate(parts)
-        if answers.ndim != 2 or len(answers) != len(inputs):
-            raise NetworkRefused(
-                f"{self.model} answers {len(inputs)} inputs with {answers.shape}, which is no score per class. For "
-                "other tasks write a recipe with a metric of your own; `compress init` makes one to start from."
-            )
         if not np.isfinite(answers).all():
             raise DataRefused(f"{self.model} answers with NaN or infinity on these inputs. Check --mean and --std.")
-        return answers.argmax(1).astype(np.int64), answers.shape[1]
-
-
-def input_shape_of(model: Path) -> tuple[int, ...]:
-    """The shape of one input of an ONNX file, without the batch axis.
-
-    Raises:
-        DataMissing: there is no such file · NetworkRefused: it is no ONNX file, or has not one input of known shape.
-    """
-    if not model.is_file():
-        raise DataMissing(f"there is no file {model}.")
-    try:
-        graph = onnx.load(model, load_external_data=False).graph
-    except Exception as error:  # protobuf has an error of its own in each of its implementations
-        raise NetworkRefused(f"{model} is no ONNX file, or it is cut short. Export or copy it again.") from error
-    constants = {constant.name for constant in graph.initializer}
-    inputs = [each for each in graph.input if each.name not in constants]
-    if len(inputs) != 1:
-        names = ", ".join(each.name for each in inputs) or "none"
-        raise NetworkRefused(f"{model} has {len(inputs)} inputs ({names}); networks with exactly one are supported.")
-    lengths = [axis.dim_value for axis in inputs[0].type.tensor_type.shape.dim]
-    if len(lengths) < 2 or min(lengths[1:]) < 1:
-        raise NetworkRefused(
-            f"the input '{inputs[0].name}' of {model} has the shape {lengths} (0: not fixed); all but the batch axis "
-            "must be fixed. Export the model with a fixed input size."
-        )
-    return tuple(lengths[1:])
+        return answers
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -46,8 +46,8 @@ def differences(
     student: as it was exported · is_point: whether a module of it is a quantizer of an activation
     inputs: (N, …), as the network takes them
     """
-    seen = _values_of(student, is_point, inputs)
-    points = [node for node in canonical.graph.node if _is_activation(node, canonical)]
+    seen = values_at(student, is_point, inputs)
+    points = points_of(canonical)
     if len(points) != len(seen):
         raise ValueError(f"{len(points)} quantizers in the file and {len(seen)} calls in torch: they cannot be matched")
     written = {name for node in lowered.graph.node for name in node.output}
@@ -70,11 +70,21 @@ def first_notable(rows: list[Difference]) -> Difference | None:
     return next((row for row in differing if row.share > NOTABLE), max(differing, key=lambda row: row.share))
 
 
-def _values_of(student: nn.Module, is_point: Callable[[nn.Module], bool], inputs: np.ndarray) -> list[np.ndarray]:
+def values_at(student: nn.Module, is_point: Callable[[nn.Module], bool], inputs: np.ndarray) -> list[np.ndarray]:
+    """What each quantizer of the torch network gives, in the order in which they are called.
+
+    The inputs are asked one at a time and what they give is laid along axis 0: (N, …), or (N·A, …) where the batch
+    stands elsewhere and axis 0 has a length A of its own, as between the two transposes of a channel shuffle.
+    """
+    each = [_values_at_one(student, is_point, inputs[place : place + 1]) for place in range(len(inputs))]
+    return [np.concatenate(parts) for parts in zip(*each, strict=True)]
+
+
+def _values_at_one(student: nn.Module, is_point: Callable[[nn.Module], bool], inputs: np.ndarray) -> list[np.ndarray]:
     values: list[np.ndarray] = []
 
     def note(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        values.append(output.detach().numpy())
+        values.append(output.detach().numpy().copy())  # an activation behind it may work in place
 
     handles = [module.register_forward_hook(note) for module in student.modules() if is_point(module)]
     try:
@@ -86,9 +96,10 @@ def _values_of(student: nn.Module, is_point: Callable[[nn.Module], bool], inputs
     return values
 
 
-def _is_activation(node: NodeProto, model: onnx.ModelProto) -> bool:
+def points_of(model: onnx.ModelProto) -> list[NodeProto]:
+    """The quantizers of activations in a file, in the order in which torch calls them."""
     constants = {constant.name for constant in model.graph.initializer}
-    return node.op_type == "QuantizeLinear" and node.input[0] not in constants
+    return [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] not in constants]
 
 
 def _grid(node: NodeProto, model: onnx.ModelProto) -> tuple[float, int]:

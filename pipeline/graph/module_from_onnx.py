@@ -45,6 +45,7 @@ from pipeline.graph.onnx_node import OnnxNode, constant_from_tensor, node_from_o
 from pipeline.graph.onnx_pointwise import POINTWISE
 from pipeline.graph.onnx_pools import average_pool, global_average, global_maximum, max_pool, mean_over_axes
 from pipeline.graph.onnx_resize import resize
+from pipeline.graph.separate_outputs import JoinedOutputs
 
 OPERATORS: dict[str, Callable[[NetworkBuilder, OnnxNode], fx.Node | list[fx.Node]]] = {
     **POINTWISE,
@@ -73,6 +74,7 @@ OPERATORS: dict[str, Callable[[NetworkBuilder, OnnxNode], fx.Node | list[fx.Node
     "Unsqueeze": unsqueeze,
     "Upsample": resize,
 }
+JOINT = "joined_outputs"  # the name of the layer that joins several outputs
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 
@@ -80,8 +82,8 @@ QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Con
 def module_from_onnx(path: Path, *, outputs: tuple[str, ...] = ()) -> fx.GraphModule:
     """The network of an ONNX file in evaluation mode, with trainable float32 weights.
 
-    outputs: which of the file's outputs are kept, in this order; one is answered as a tensor, several as a tuple. May
-    be left out when the file has one.
+    outputs: which of the file's outputs are kept, in this order; left out, all of them. One is answered as it is,
+    several as one tensor (N, K) (separate_outputs.py).
 
     Raises:
         NetworkRefused: the file cannot be read, or holds something that has no torch form; the message names it.
@@ -108,8 +110,15 @@ def module_from_onnx(path: Path, *, outputs: tuple[str, ...] = ()) -> fx.GraphMo
     for name in kept:
         if name not in builder.tensors:
             raise NetworkRefused(f"{path}: the output {name!r} is constant, whatever the input. Name another output.")
+        if builder.batch_axis(builder.tensors[name]) != 0:
+            raise NetworkRefused(
+                f"{path}: the output {name!r} does not begin with the axis of the batch. Export it so."
+            )
     answers = [builder.tensors[name] for name in kept]
-    builder.graph.output(answers[0] if len(answers) == 1 else tuple(answers))
+    if len(answers) > 1:
+        builder.root.add_module(JOINT, JoinedOutputs(kept))
+        answers = [builder.graph.call_module(JOINT, tuple(answers))]
+    builder.graph.output(answers[0])
     network = fx.GraphModule(builder.root, builder.graph, class_name="OnnxNetwork")
     network.graph.eliminate_dead_code()
     network.graph.lint()
@@ -152,8 +161,6 @@ def _steps(model: onnx.ModelProto, kept: tuple[str, ...]) -> list[tuple[onnx.Nod
 
 def _outputs(model: onnx.ModelProto, wanted: tuple[str, ...], *, path: Path) -> tuple[str, ...]:
     names = [output.name for output in model.graph.output]
-    if not wanted and len(names) != 1:
-        raise NetworkRefused(f"{path} has {len(names)} outputs ({', '.join(names)}). Name the ones to keep.")
     for name in wanted:
         if name not in names:
             raise NetworkRefused(f"{path}: {nearest(name, names, kind='output')}")

@@ -29,9 +29,15 @@ def model_from_file(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise NetworkRefused(f"{path} cannot be read ({error.strerror}). Make it readable for this user.") from error
     except Exception as error:  # protobuf's own error, whose place differs between protobuf versions
-        raise NetworkRefused(f"{path} is no ONNX file. Name the .onnx file that the exporter wrote.") from error
+        raise NetworkRefused(
+            f"{path} is no ONNX file, or it is cut short. Name the .onnx file that the exporter wrote, or "
+            "copy it again."
+        ) from error
     if not model.graph.node or not model.opset_import:
-        raise NetworkRefused(f"{path} holds no ONNX network. Name the .onnx file that the exporter wrote.")
+        raise NetworkRefused(
+            f"{path} holds no ONNX network: it is empty, or of another kind. Name the .onnx file that the exporter "
+            "wrote."
+        )
     opset = opset_of(model)
     if not OLDEST <= opset <= NEWEST:
         raise NetworkRefused(
@@ -89,7 +95,7 @@ def _read_beside(tensor: TensorProto, path: Path) -> None:
     if not file.is_file():
         raise NetworkRefused(
             f"{path} keeps the weights {tensor.name!r} in the file {location!r}, which is missing. "
-            f"Put it into {folder}."
+            f"Put it beside {path.name}."
         )
     size = file.stat().st_size
     length = size - start if length < 0 else length

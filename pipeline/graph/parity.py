@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.graph.compare import agreement
+from pipeline.graph.compare import Sizes, agreement
 
 
-def hops(answers: Sequence[tuple[str, np.ndarray]]) -> list[dict[str, Any]]:
+def hops(answers: Sequence[tuple[str, np.ndarray]], *, sizes: Sizes = None) -> list[dict[str, Any]]:
     """One row for each pair of neighbours: from, to, and their agreement on the same inputs.
 
     answers: (form, its answers (N, …)) in the order of the journey; neighbours of different shapes get no row
+    sizes: of the outputs, where answers name no class (compare.py)
     """
     rows = []
     for (before, reference), (after, candidate) in pairwise(answers):
         if reference.shape == candidate.shape:
-            rows.append({"from": before, "to": after, **asdict(agreement(reference, candidate))})
+            rows.append({"from": before, "to": after, **asdict(agreement(reference, candidate, sizes=sizes))})
     return rows
 
 

@@ -1,15 +1,16 @@
 # ruff: noqa: T201
 """Answer image files with the engine of this folder: python run.py IMAGE [IMAGE …] [--top 5] [--threads N] [--json]
+[--save ANSWERS.npz]
 
 This folder stands alone: Python 3.8 or later, numpy and the runtime that manifest.json names (onnxruntime or openvino)
 are all it needs. Images are read and prepared by the very files that prepared the training data (preprocess.py,
 images.py and the readers), so that the same picture gives the same numbers everywhere. A network that does not take
-images takes .npy files: one input each, as trained.
+images takes .npy files: one input each, as trained. The answer is the classes with the highest probability; where the
+network's answers name no class it is each output with its shape and range. --save keeps the numbers of all outputs as
+OUTPUT/PLACE, the place of the file among those asked for, from 0.
 
 The result goes to stdout, remarks to stderr. Exit code 0: every file was answered. 2: one was not, or something that
 must stand beside this file is missing; a sentence says what.
-
-Letters: K classes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # What is copied into a bundle beside this file, from the folder of the training data's code.
 BESIDE = ("preprocess.py", "images.py", "png_reader.py", "jpeg_reader.py", "jpeg_scan.py", "jpeg_pixels.py")
+OWN = ("shown_answers.py",)  # and from this file's own folder
 # How the runtimes name what an input is made of.
 KINDS = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32",
@@ -53,21 +55,34 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"run.py: {sentence}", file=sys.stderr)
         return 2
 
+    from shown_answers import lines_of, saved, summaries, top_classes  # type: ignore[import-not-found]
+
     answers: list[dict[str, Any]] = []
-    for path in asked.images:
+    kept: dict[str, npt.NDArray[Any]] = {}
+    for place, path in enumerate(asked.images):
         try:
-            top = top_classes(path, manifest=manifest, session=session, labels=labels, count=asked.top)
-        except Unanswered as sentence:
-            print(f"run.py: {sentence}", file=sys.stderr)
-            answers.append({"image": path, "error": str(sentence)})
+            outputs = outputs_for(path, manifest=manifest, session=session)
+            if manifest.get("classes", len(labels) or 1) == 0:
+                answer = {"outputs": summaries(outputs)}
+            else:
+                answer = {"top": top_classes(outputs, labels=labels, count=asked.top)}
+        except (Unanswered, ValueError) as error:
+            said = str(error) if isinstance(error, Unanswered) else f"{path}: {error}"
+            print(f"run.py: {said}", file=sys.stderr)
+            answers.append({"image": path, "error": said})
             continue
-        answers.append({"image": path, "top": top})
+        kept.update({f"{name}/{place}": values for name, values in outputs.items()})
+        answers.append({"image": path, **answer})
         if not asked.json:
-            print(path)
-            for answer in top:
-                print(f"  {answer['probability']:.4f}  {answer['class']}")
+            print("\n".join([path, *lines_of(answer)]))
     if asked.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
+    if asked.save is not None:
+        try:
+            saved(kept, asked.save)
+        except OSError as error:
+            print(f"run.py: {asked.save} cannot be written: {first_line(error)}", file=sys.stderr)
+            return 2
     return 2 if any("error" in answer for answer in answers) else 0
 
 
@@ -77,6 +92,7 @@ def arguments_from(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--top", type=positive, default=5, help="how many classes to print (5)")
     parser.add_argument("--threads", type=positive, help="threads of the engine (those it was measured with)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--save", metavar="FILE.npz", type=Path, help="keep every number of every output")
     return parser.parse_args(arguments)
 
 
@@ -96,7 +112,7 @@ def json_beside(path: Path) -> Any:
 
 def check_installed(manifest: dict[str, Any], folder: Path) -> None:
     """Say in a sentence what a traceback would say in twenty lines."""
-    lost = [name for name in BESIDE if not (folder / name).is_file()]
+    lost = [name for name in (*BESIDE, *OWN) if not (folder / name).is_file()]
     if lost:
         raise Unanswered(f"{', '.join(lost)} must stand in {folder}. Copy the whole bundle folder again.")
     runtime = str(manifest["engine"]["runtime"])
@@ -196,11 +212,14 @@ class OpenVinoSession:
         self.shape = [axis.get_length() if axis.is_static else "N" for axis in door.get_partial_shape()]
         self.request = compiled.create_infer_request()
 
+        self.outputs = len(compiled.outputs)
+
     def get_inputs(self) -> list[OpenVinoSession]:
         return [self]
 
     def run(self, _outputs: None, asked: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        return [self.request.infer([asked[self.name]])[0]]
+        answers = self.request.infer([asked[self.name]])
+        return [answers[place] for place in range(self.outputs)]
 
 
 def model_and_runtime(engine: Path) -> tuple[bytes, str]:
@@ -218,10 +237,8 @@ def model_and_runtime(engine: Path) -> tuple[bytes, str]:
     return model, runtime
 
 
-def top_classes(
-    path: str, *, manifest: dict[str, Any], session: Any, labels: list[str], count: int
-) -> list[dict[str, Any]]:
-    """The classes with the highest probability for one file, best first; the network ends in scores."""
+def outputs_for(path: str, *, manifest: dict[str, Any], session: Any) -> dict[str, npt.NDArray[Any]]:
+    """What the engine answers to one file: the arrays of its outputs by name, in order."""
     import numpy as np
 
     door = session.get_inputs()[0]
@@ -231,26 +248,15 @@ def top_classes(
     if door.shape and isinstance(door.shape[0], int) and len(sample) == 1:
         sample = np.repeat(sample, door.shape[0], axis=0)  # an engine of fixed batch gets the input that often
     try:
-        scores = np.asarray(session.run(None, {door.name: sample})[0], np.float64)
+        arrays = [np.array(each) for each in session.run(None, {door.name: sample})]
     except Exception as error:
         raise Unanswered(
             f"{path}: the engine takes {door.shape} and got {list(sample.shape)}: {first_line(error)}"
         ) from error
-    if scores.ndim != 2 or not np.isfinite(scores[0]).all():
-        raise Unanswered(
-            f"{path}: the engine's answer, of shape {list(scores.shape)}, is not one finite score per class."
-        )
-    powers = np.exp(scores[0] - scores[0].max())  # (K,)
-    probabilities = powers / powers.sum()
-    best = np.argsort(-probabilities, kind="stable")[:count].tolist()
-    return [
-        {
-            "class": labels[index] if index < len(labels) else f"class {index}",
-            "index": index,
-            "probability": float(probabilities[index]),
-        }
-        for index in best
-    ]
+    names = [str(each["name"]) for each in manifest.get("outputs", [])]
+    if len(names) != len(arrays):  # a manifest of before outputs were listed
+        names = [f"output_{place}" for place in range(len(arrays))]
+    return {names[place]: array[:1] for place, array in enumerate(arrays)}
 
 
 def input_from(path: str, *, manifest: dict[str, Any]) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ with all before it quantized and corrected. The last layer stays float and is co
 Letters: b bias, E mean over samples and positions, C channels.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor, fx, nn
 from calibration.observe import evaluating
 from calibration.samples import Samples
 from pipeline.quantization.fake_quant import QuantizedWeight
-from pipeline.quantization.walk import LayerTold, Walk, by_channel, same_layers, samples_of, weighted_once
+from pipeline.quantization.walk import LayerTold, Walk, by_channel, fitting, same_layers, samples_of, weighted_once
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,13 @@ def biases_corrected(
     *,
     reference: fx.GraphModule,
     inputs: Samples | Tensor,
-    batch: int = 64,
+    batch: int = 16,
     told: LayerTold | None = None,
 ) -> tuple[CorrectedBias, ...]:
     """Correct the quantized graph, in place, towards `reference`, the float graph it was made from.
 
-    inputs: some hundred that the network may meet; labels are not needed
+    inputs: some hundred that the network may meet; labels are not needed. Of large ones no more are used than walk.py
+        holds at once: 50 photographs have 150 000 positions to take the mean of where tensors are that large
 
     A layer without a bias, which no batch norm was folded into, stays as it is: a new bias would be a new tensor in the
     file of weights. So does a layer that is called twice: its two calls want two biases.
@@ -56,22 +58,26 @@ def biases_corrected(
     layers = {name: plain for name, layer in weighted_once(graph).items() if (plain := _plain(layer)).bias is not None}
     corrected = []
     with evaluating(graph), evaluating(reference):
+        samples = fitting(reference, samples)
         quantized_walk, float_walk = Walk(graph, samples, batch=batch), Walk(reference, samples, batch=batch)
         for number, (name, layer) in enumerate(layers.items()):
             if told is not None:
                 told(number, len(layers), name)
             expected = _means(float_walk.outputs_of(name), layer)
-            seen = _means([_output(graph, name, each) for each in quantized_walk.inputs_of(name)], layer)
+            seen = _means((_output(graph, name, each) for each in quantized_walk.inputs_of(name)), layer)
             shift = expected - seen  # (C,)
             layer.bias.add_(shift.to(layer.bias))
             corrected.append(CorrectedBias(name, float(shift.square().mean().sqrt())))
     return tuple(corrected)
 
 
-def _means(outputs: list[Tensor], layer: nn.Module) -> Tensor:
+def _means(outputs: Iterable[Tensor], layer: nn.Module) -> Tensor:
     """The mean of each channel over all batches, summed in float64 (C,)."""
-    flat = [by_channel(output, layer) for output in outputs]
-    return torch.stack([each.double().sum(0) for each in flat]).sum(0) / sum(len(each) for each in flat)
+    sums, count = torch.zeros(()), 0
+    for output in outputs:
+        flat = by_channel(output, layer)
+        sums, count = sums + flat.sum(0, dtype=torch.float64), count + len(flat)
+    return sums / count
 
 
 def _output(graph: fx.GraphModule, name: str, inputs: Tensor) -> Tensor:

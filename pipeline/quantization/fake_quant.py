@@ -4,6 +4,7 @@ Fake quantization rounds to the integer grid and stays in float; its gradient pa
 range (straight-through estimator; Jacob et al. 2018, arXiv:1712.05877, section 3).
 
     q(x) = s · clip( round(x / s), lowest, highest ),   s = amax / highest
+    with a zero point (affine_quantizer.py)             lowest = −zero, highest = 255 − zero, s = amax / 255
 
 The edges: absl logs a warning for each `amax` that is set or loaded, so its logger is told to keep to errors · a state
 dict without the buffer makes loading call `.cuda()`, so the buffer always exists · its exporter knows 8-bit ranges only
@@ -22,8 +23,11 @@ from pytorch_quantization.nn import TensorQuantizer
 from pytorch_quantization.tensor_quant import QuantDescriptor
 from torch import Tensor, nn
 
+from pipeline.quantization.affine_quantizer import STEPS, AffineQuantizer
+
 DEAD = 1e-4  # of the layer's largest weight: at 1e-5 ONNX Runtime's answers were still right, at 1e-7 they were not
 SMALLEST_AMAX = 1e-8  # a tensor that is always zero still needs a positive scale
+SMALLEST_SPAN = 2.0**-20  # with a zero point: below 2⁻²⁴ the package answers 0 for every code, also for that of zero
 
 
 def activation_quantizer(*, amax: float, unsigned: bool) -> nn.Module:
@@ -32,6 +36,11 @@ def activation_quantizer(*, amax: float, unsigned: bool) -> nn.Module:
     quantizer = TensorQuantizer(QuantDescriptor(num_bits=8, unsigned=unsigned, narrow_range=False))
     quantizer.register_buffer("_amax", torch.tensor(max(amax, SMALLEST_AMAX)))
     return quantizer  # type: ignore[no-any-return]
+
+
+def affine_quantizer(*, span: float, zero: int) -> nn.Module:
+    """An 8-bit quantizer of codes 0..255 around a zero point; span: 255 steps."""
+    return AffineQuantizer(activation_quantizer(amax=max(span, SMALLEST_SPAN), unsigned=True), zero=zero)
 
 
 def weight_quantizer(weight: Tensor, *, bits: int, axis: int) -> nn.Module:
@@ -110,10 +119,16 @@ class _QuantizeDequantize(torch.autograd.Function):
 
 
 class GridPoint(nn.Module):
-    """A quantizer with a constant scale, exported as QuantizeLinear and DequantizeLinear with zero point 0."""
+    """A quantizer with a constant scale and zero point, exported as QuantizeLinear and DequantizeLinear.
+
+    lowest, highest: in steps from zero · steps: in the range that the quantizer keeps
+    """
 
     def __init__(self, quantizer: Any) -> None:
         super().__init__()
+        origin = 0
+        if isinstance(quantizer, AffineQuantizer):
+            quantizer, origin = quantizer.unsigned, int(quantizer.zero)
         self.unsigned = bool(quantizer._unsigned)
         self.axis: int | None = None
         amax = quantizer._amax.detach().float()
@@ -121,11 +136,12 @@ class GridPoint(nn.Module):
             self.axis = int(quantizer._axis[0])
             amax = amax.flatten()
         bits = int(quantizer._num_bits)
-        self.highest = 2**bits - 1 if self.unsigned else 2 ** (bits - 1) - 1
-        self.lowest = 0 if self.unsigned else -self.highest - (0 if quantizer._narrow_range else 1)
+        self.steps = STEPS if self.unsigned else 2 ** (bits - 1) - 1
+        self.highest = self.steps - origin
+        self.lowest = -origin if self.unsigned else -self.steps - (0 if quantizer._narrow_range else 1)
         kind = torch.uint8 if self.unsigned else torch.int8
-        self.register_buffer("scale", (amax / self.highest).clone())
-        self.register_buffer("zero", torch.zeros(amax.shape, dtype=kind))
+        self.register_buffer("scale", (amax / self.steps).clone())
+        self.register_buffer("zero", torch.full(amax.shape, origin, dtype=kind))
 
     def forward(self, inputs: Tensor) -> Tensor:
         result: Tensor = _QuantizeDequantize.apply(inputs, self.scale, self.zero, self.lowest, self.highest, self.axis)  # type: ignore[no-untyped-call]
@@ -135,7 +151,7 @@ class GridPoint(nn.Module):
 def exportable(module: nn.Module) -> nn.Module:
     """The network, in place, with every fake quantizer replaced by its constant `GridPoint`."""
     for name, child in list(module.named_children()):
-        if isinstance(child, TensorQuantizer):
+        if is_quantizer(child):
             setattr(module, name, GridPoint(child))
         else:
             exportable(child)
@@ -149,7 +165,7 @@ def has_quantizers(module: nn.Module) -> bool:
 
 def is_quantizer(module: nn.Module) -> bool:
     """Whether a module is a fake quantizer itself."""
-    return isinstance(module, TensorQuantizer)
+    return isinstance(module, TensorQuantizer | AffineQuantizer)
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """Put quantizers into a network: first as places to watch, then as quantizers with the ranges that were seen."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import fx, nn
 
+from calibration.ranges import Ranges
+from calibration.scale import affine_codes, symmetric_amax
 from pipeline.candidate import Architecture
 from pipeline.graph.trace import set_layer, traced
-from pipeline.quantization.fake_quant import QuantizedWeight, activation_quantizer
+from pipeline.quantization.fake_quant import QuantizedWeight, activation_quantizer, affine_quantizer
 from pipeline.quantization.fold import batch_norm_folded
 from pipeline.quantization.placement import Placement, placement_on
 from pipeline.quantization.pool_means import means_pooled
@@ -47,13 +50,42 @@ def watched(
     return graph, placement
 
 
+def calibrated(
+    graph: fx.GraphModule, placement: Placement, *, ranges: Ranges, scheme: Scheme
+) -> tuple[fx.GraphModule, Placement]:
+    """The watched graph, in place, with quantizers for the ranges that its points have seen, and where it has which.
+
+    Where the scheme takes zero points, every tensor that may be negative gets one.
+    """
+    spans = {producer: ranges[point_name(producer)] for producer in placement.activations}
+    affine = [each for each, positive in placement.activations.items() if scheme.affine_activations and not positive]
+    codes = {producer: affine_codes(spans[producer]) for producer in affine}
+    amax = {producer: symmetric_amax(span) for producer, span in spans.items()}
+    amax |= {producer: 255 * each.scale for producer, each in codes.items()}
+    zeros = {producer: each.zero for producer, each in codes.items()}
+    placement = replace(placement, affine=tuple(affine))
+    return quantized(graph, placement, amax=amax, zeros=zeros, scheme=scheme), placement
+
+
 def quantized(
-    graph: fx.GraphModule, placement: Placement, *, amax: Mapping[str, float], scheme: Scheme
+    graph: fx.GraphModule,
+    placement: Placement,
+    *,
+    amax: Mapping[str, float],
+    scheme: Scheme,
+    zeros: Mapping[str, int] | None = None,
 ) -> fx.GraphModule:
-    """The watched graph, in place, with weight quantizers, and fake quantizers of the given ranges by producer."""
+    """The watched graph, in place, with weight quantizers, and fake quantizers of the given ranges by producer.
+
+    amax: the largest magnitude; of an affine quantizer 255 steps · zeros: zero points of the affine ones, else 0
+    """
     for producer, positive in placement.activations.items():
-        unsigned = positive and scheme.unsigned_activations
-        set_layer(graph, point_name(producer), activation_quantizer(amax=amax[producer], unsigned=unsigned))
+        if producer in placement.affine:
+            quantizer = affine_quantizer(span=amax[producer], zero=(zeros or {}).get(producer, 0))
+        else:
+            unsigned = positive and scheme.unsigned_activations
+            quantizer = activation_quantizer(amax=amax[producer], unsigned=unsigned)
+        set_layer(graph, point_name(producer), quantizer)
     for name in placement.weights:
         set_layer(graph, name, QuantizedWeight(graph.get_submodule(name), bits=scheme.weight_bits))
     return graph
@@ -64,6 +96,7 @@ def empty_quantized(architecture: Architecture, *, scheme: Scheme, placement: Ma
     known = Placement(
         activations=dict(placement["activations"]), repeats=dict(placement["repeats"]),
         weights=tuple(placement["weights"]), kept_float=dict(placement["kept_float"]),
+        affine=tuple(placement.get("affine", ())),
     )  # fmt: skip
     graph, _ = watched(architecture(), known)
     return quantized(graph, known, amax=dict.fromkeys(known.activations, 1.0), scheme=scheme)

@@ -10,12 +10,16 @@ formed in float64, where every integer below 2⁵³ is exact. Source: MLAS and t
 and QuantizeLinear.
 """
 
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pipeline.quantization.quantized_graph import Pair
 
 F32 = np.float32
+EXACT_IN_FLOAT32 = 2**24  # below it, float32 holds every whole number
 
 
 def quantized_values(values: np.ndarray, pair: Pair) -> np.ndarray:
@@ -77,18 +81,26 @@ def requantized_in_one(
 
 
 def convolved(
-    x: np.ndarray, w: np.ndarray, *, pads: list[int], strides: list[int], dilations: list[int], group: int
-) -> np.ndarray:
-    """x (N, C, …) and w (K, C/group, …), both centred → sums (N, K, …)."""
+    x: np.ndarray, w: np.ndarray, *, pads: list[int], strides: list[int], dilations: list[int], group: int,
+    whole: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """x (N, C, …) and w (K, C/group, …) → sums (N, K, …); whole: they are whole numbers, centred codes.
+
+    torch only multiplies and adds here. Where the largest input times a channel's weights stays below 2²⁴, every
+    partial sum is a whole number that float32 holds, in whatever order it is formed; else float64 does it.
+    """
     rank = x.ndim - 2
-    windows = _windows(x, w.shape[2:], pads=pads, strides=strides, dilations=dilations)  # (N, C, …, R, …)
-    inner, outer = x.shape[1] // group, w.shape[0] // group
-    axes = ([1, *range(2 + rank, 2 + 2 * rank)], list(range(1, w.ndim)))
-    parts = [
-        np.tensordot(windows[:, each * inner : (each + 1) * inner], w[each * outer : (each + 1) * outer], axes=axes)
-        for each in range(group)
-    ]  # (N, …, K/group)
-    return np.moveaxis(np.concatenate(parts, axis=-1), -1, 1)
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)]) if any(pads) else x
+    largest = np.abs(x).max(initial=0) * np.abs(w).reshape(len(w), -1).sum(1).max(initial=0)
+    kind = np.float32 if whole and largest < EXACT_IN_FLOAT32 else np.float64
+    multiply: Any = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}[rank]
+    with torch.inference_mode(), torch.backends.nnpack.flags(enabled=False):  # its transforms have fractions
+        sums = multiply(
+            torch.from_numpy(padded.astype(kind)), torch.from_numpy(w.astype(kind)), stride=strides, dilation=dilations,
+            groups=group,
+        )  # fmt: skip
+    result: np.ndarray = sums.numpy().astype(np.float64)
+    return result
 
 
 def added(one: np.ndarray, other: np.ndarray, pairs: tuple[Pair, Pair, Pair], *, as_avx2: bool) -> np.ndarray:

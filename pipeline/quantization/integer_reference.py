@@ -50,32 +50,50 @@ class Difference:
 
 
 def integers_of(
-    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], *, as_avx2: bool = False, float_bias: bool = False
+    model: onnx.ModelProto,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    as_avx2: bool = False,
+    float_bias: bool = False,
+    instead: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Every tensor of the graph by name, integers as integers; what is inside an integer step has no value of its own.
 
     inputs: of the graph; a name inside the graph replaces what would be computed for it
     as_avx2: additions and averages with the roundings of MLAS's AVX2 kernels
     float_bias: biases are added to the scaled products instead of being rounded to whole s_x·s_w
+    instead: by name, what the nodes behind a tensor read in its place; the result still has what was computed
     """
     graph = quantized_graph(model)
     steps = {step.quantize.output[0]: step for step in graph.steps()}
     inside = {name for step in steps.values() for node in step.inside for name in node.output}
+    within = {id(node) for step in steps.values() for node in step.inside}
     opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
     values: dict[str, np.ndarray] = {**graph.constants, **inputs}
+    computed: dict[str, np.ndarray] = {}
     for node in graph.nodes:
-        if all(name in values or name in inside for name in node.output):
+        name = node.output[0]
+        if all(each in values or each in inside for each in node.output) or _is_needless(node, graph, within):
             continue
-        step = steps.get(node.output[0])
+        step = steps.get(name)
         if step is not None:
-            values[node.output[0]] = _integer(step, graph, values, as_avx2=as_avx2, float_bias=float_bias)
+            found = {name: _integer(step, graph, values, as_avx2=as_avx2, float_bias=float_bias)}
         elif node.op_type == "QuantizeLinear":
-            values[node.output[0]] = quantized_values(values[node.input[0]], graph.pair(node))
+            found = {name: quantized_values(values[node.input[0]], graph.pair(node))}
         elif node.op_type == "DequantizeLinear":
-            values[node.output[0]] = dequantized_codes(values[node.input[0]], graph.pair(node))
+            found = {name: dequantized_codes(values[node.input[0]], graph.pair(node))}
         else:
-            values.update(_floating(node, values, opset=opset))
-    return {name: value for name, value in values.items() if name not in graph.constants}
+            found = _floating(node, values, opset=opset)
+        computed.update(found)
+        values.update({each: (instead or {}).get(each, value) for each, value in found.items()})
+    return {**inputs, **computed}
+
+
+def _is_needless(node: NodeProto, graph: QuantizedGraph, within: set[int]) -> bool:
+    """A dequantizer that only integer steps read: they take its codes."""
+    if node.op_type != "DequantizeLinear" or node.output[0] in graph.outputs:
+        return False
+    return all(id(reader) in within for reader in graph.readers.get(node.output[0], ()))
 
 
 def differences(
@@ -187,8 +205,24 @@ def _clipped(codes: np.ndarray, step: Step, outputs: Pair) -> np.ndarray:
     return clipped
 
 
+def _float_convolution(node: NodeProto, parts: list[np.ndarray]) -> np.ndarray:
+    """In float64: the evaluator of the standard takes minutes for a large one."""
+    rank = parts[0].ndim - 2
+    sums = convolved(
+        parts[0].astype(np.float64), parts[1].astype(np.float64), pads=attribute(node, "pads", [0] * 2 * rank),
+        strides=attribute(node, "strides", [1] * rank), dilations=attribute(node, "dilations", [1] * rank),
+        group=attribute(node, "group", 1), whole=False,
+    )  # fmt: skip
+    if len(parts) > 2:
+        sums = sums + parts[2].astype(np.float64).reshape([1, -1, *[1] * rank])
+    result: np.ndarray = sums.astype(parts[0].dtype)
+    return result
+
+
 def _floating(node: NodeProto, values: Mapping[str, np.ndarray], *, opset: int) -> dict[str, np.ndarray]:
     feeds: dict[str, Any] = {name: values[name] for name in node.input if name}
+    if node.op_type == "Conv" and attribute(node, "auto_pad", b"NOTSET") == b"NOTSET":
+        return {node.output[0]: _float_convolution(node, [values[name] for name in node.input if name])}
     try:
         results: Any = ReferenceEvaluator(node, opsets={"": opset}).run(None, feeds)
     except Exception as error:

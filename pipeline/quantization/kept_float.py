@@ -1,4 +1,4 @@
-"""Why a layer with weights stays float: the sentence for each kind that no quantizer is placed in.
+"""Why a layer stays float: the sentence for each kind that no quantizer is placed in.
 
 Layers of torch.nn are single calls in the traced graph. What multiplies inside them (the steps of a recurrent layer,
 the products of nn.MultiheadAttention) is out of reach there, so such a layer runs as it was trained.
@@ -33,11 +33,13 @@ FUNCTIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_
 
 
 def reasons_by_layer(graph: fx.GraphModule, *, quantizable: tuple[type, ...]) -> dict[str, str]:
-    """Every called layer that has weights and is not `quantizable`, and every call with weights that no layer owns."""
+    """Every called layer that is not `quantizable` and has weights or stands for an ONNX operator, and every call with
+    weights that no layer owns.
+    """
     found: dict[str, str] = {}
     for node in graph.graph.nodes:
         layer = layer_of(graph, node)
-        if layer is not None and not isinstance(layer, quantizable) and any(True for _ in layer.parameters()):
+        if layer is not None and not isinstance(layer, quantizable) and (foreign(layer) or has_weights(layer)):
             found[str(node.target)] = reason_for(layer)
         elif calls(graph, node, layers=(), functions=FUNCTIONS):
             found[node.name] = "a function with weights of its own: only those of layers are quantized"
@@ -46,5 +48,17 @@ def reasons_by_layer(graph: fx.GraphModule, *, quantizable: tuple[type, ...]) ->
 
 def reason_for(layer: nn.Module) -> str:
     """The sentence for a layer of this kind."""
+    if foreign(layer):
+        return f"the ONNX operator {layer.operator}: torch has none like it, so it runs as it stands in the file"
     said = next((reason for kinds, reason in REASONS if isinstance(layer, kinds)), None)
     return said or f"{type(layer).__name__}: not a kind of layer that is quantized"
+
+
+def foreign(layer: nn.Module) -> bool:
+    """Whether a layer stands for an operator of an ONNX file that torch has not (graph/foreign_operator.py)."""
+    return bool(getattr(layer, "one_call", False)) and hasattr(layer, "operator")
+
+
+def has_weights(layer: nn.Module) -> bool:
+    """Whether it has any of its own or below."""
+    return any(True for _ in layer.parameters())

@@ -6,6 +6,8 @@ Esser, McKinstry, Bablani, Appuswamy & Modha 2020, "Learned Step Size Quantizati
     ∂v̂/∂v = 1 where −Q_N < v / s < Q_P, else 0
     ∂v̂/∂s = round(v / s) − v / s there, −Q_N below, Q_P above;   times g = 1 / √(N · Q_P)
 
+A zero point stays as it was calibrated: Q_N is z and Q_P is 255 − z, but for g, where Q_P is 255.
+
 The scale g lets steps and weights change by like shares of themselves. It does so under SGD; a step of Adam is as long
 as the learning rate whatever the gradient (at 3e-4, 1.3 % of s = 3 / 127). So what is trained here is a size p, with
 s = s₀ · p / p₀: it begins at the root mean square of the network's weights, and Adam changes s by such a share as it
@@ -15,8 +17,8 @@ Steps begin as they were calibrated, not at s = 2 · mean|v| / √Q_P, and each 
 never falls below DEAD (fake_quant.py) of the largest that its tensor was calibrated with.
 
 Letters: v value, v̂ its quantized value, s step size, s₀ calibrated, p size, p₀ at first, Q_N and Q_P codes below and
-above 0, L loss, K channels of a weight; N numbers that share an s: one channel of a weight, or an activation without
-the batch.
+above 0, z zero point, L loss, K channels of a weight; N numbers that share an s: one channel of a weight, or an
+activation without the batch.
 """
 
 import math
@@ -42,6 +44,7 @@ class LearnedSteps(nn.Module):
         self.quantizer = quantizer
         grid = GridPoint(quantizer)
         self.lowest, self.highest, self.per_channel = grid.lowest, grid.highest, grid.axis is not None
+        self.steps = grid.steps
         calibrated = quantizer._amax.detach().float().flatten()  # (K,) or (1,): what has one dimension is not decayed
         self.size = nn.Parameter(torch.full_like(calibrated, start))
         self.register_buffer("unit", calibrated / start)  # the range is size · unit
@@ -67,19 +70,19 @@ class _LearnedRange(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, size: Tensor, steps: LearnedSteps, sharing: int) -> Tensor:
         # A tensor may be quantized twice in one pass: nothing is kept that the second time would change.
         ctx.save_for_backward(inputs, steps.quantizer._amax.clone(), steps.unit)
-        ctx.lowest, ctx.highest, ctx.sharing = steps.lowest, steps.highest, max(sharing, 1)
+        ctx.lowest, ctx.highest, ctx.steps, ctx.sharing = steps.lowest, steps.highest, steps.steps, max(sharing, 1)
         result: Tensor = steps.quantizer(inputs)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         inputs, amax, unit = ctx.saved_tensors
-        place = inputs.float() * (ctx.highest / amax)  # v / s
+        place = inputs.float() * (ctx.steps / amax)  # v / s
         inside = (place > ctx.lowest) & (place < ctx.highest)
         slope = place.clamp(ctx.lowest, ctx.highest).round() - place * inside  # ∂v̂/∂s
         of_step = (gradients[0].float() * slope).sum_to_size(amax.shape).reshape(unit.shape)  # ∂L/∂s
         # g · p₀ / s₀, and the unit is s₀ · Q_P / p₀
-        return gradients[0] * inside, of_step * (ctx.highest / ctx.sharing) ** 0.5 / unit, None, None
+        return gradients[0] * inside, of_step * (ctx.steps / ctx.sharing) ** 0.5 / unit, None, None
 
 
 def with_learned_steps(module: nn.Module, *, weights: bool = False) -> nn.Module:

@@ -1,7 +1,8 @@
 """From the canonical integer graph to the form that a target's kernels are fast at; each step changes no value.
 
-x86             uint8 activations, signed ones around 128; of a symmetric student what is never negative from 0 on
-ARM64           int8 activations, what is never negative from −128 on
+x86             uint8 activations, signed ones around their zero point, which is 128 where the student has none of its
+                own; of a symmetric student what is never negative from 0 on
+ARM64           int8 activations: the same codes less 128
 TensorRT        int8 around 0, as it is; residual sums added before rounding (the one step that rounds less often)
 … in float16    and everything that is not integer in half precision (scales and biases are rounded to it)
 """

@@ -23,10 +23,9 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from calibration.samples import Samples
-from calibration.scale import symmetric_amax
 from pipeline.quantization.bias_correction import biases_corrected
 from pipeline.quantization.fake_quant import switched_off
-from pipeline.quantization.insert import point_name, quantized, watched
+from pipeline.quantization.insert import calibrated, watched
 from pipeline.quantization.layer_prices import Prices
 from pipeline.quantization.placement import Placement
 from pipeline.quantization.preparation import Prepared, answers_of
@@ -248,8 +247,7 @@ def relaxed(
     module: the float network that `found` was made from
     """
     graph, placement = watched(module, keep_float=keep_float)
-    amax = {producer: symmetric_amax(found.ranges[point_name(producer)]) for producer in placement.activations}
-    student = quantized(graph, placement, amax=amax, scheme=scheme)
+    student, placement = calibrated(graph, placement, ranges=found.ranges, scheme=scheme)
     given = found.student.state_dict()
     state = {name: given[name] if name in given else given[_inner(name)] for name in student.state_dict()}
     student.load_state_dict(state, strict=True)

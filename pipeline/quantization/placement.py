@@ -76,12 +76,14 @@ class Placement:
 
     activations: producer node → never negative · repeats: node that moves values → producer whose quantizer it repeats
     weights: names of layers · kept_float: layer → why
+    affine: producers whose quantizer has a zero point, which calibration decides (insert.py)
     """
 
     activations: dict[str, bool]
     repeats: dict[str, str]
     weights: tuple[str, ...]
     kept_float: dict[str, str]
+    affine: tuple[str, ...] = ()
 
 
 def placement_on(graph: fx.GraphModule, *, keep_float: Collection[str] = ()) -> Placement:

@@ -26,10 +26,10 @@ from calibration.observers.mse import MeanSquaredError
 from calibration.observers.percentile import Percentile
 from calibration.ranges import Ranges
 from calibration.samples import Samples
-from calibration.scale import symmetric_amax
 from pipeline.quantization.bias_correction import biases_corrected
 from pipeline.quantization.equalize import equalized
-from pipeline.quantization.insert import point_name, quantized, watched
+from pipeline.quantization.functions_behind import functions_behind
+from pipeline.quantization.insert import calibrated, point_name, watched
 from pipeline.quantization.placement import Placement
 from pipeline.quantization.rounding import AdaptiveRounding
 from targets.target import Scheme
@@ -89,8 +89,9 @@ def prepared(
         if settings.correct_biases:
             search.try_change("biases corrected again", search.correct_biases)
     assert search.student is not None
+    assert search.placement is not None
     assert search.ranges is not None
-    return Prepared(search.student, placement, search.ranges, tuple(search.tried))
+    return Prepared(search.student, search.placement, search.ranges, tuple(search.tried))
 
 
 class _Search:
@@ -101,6 +102,7 @@ class _Search:
         self.answers = torch.empty(0)
         self.student: fx.GraphModule | None = None
         self.reference: fx.GraphModule | None = None
+        self.placement: Placement | None = None
         self.ranges: Ranges | None = None
         self.observer = ""
         self.error = float("inf")
@@ -110,12 +112,15 @@ class _Search:
         """Calibrate `graph` anew, in one pass for all the observers, and keep each result that is better."""
         self.told(f"calibration: {', '.join(observers)}")
         points = [point_name(producer) for producer in placement.activations]
-        for step, ranges in observe_each(graph, self.samples, points=points, observers=observers, batch=BATCH).items():
+        seen = observe_each(
+            graph, self.samples, points=points, observers=observers, batch=BATCH,
+            affine=self.scheme.affine_activations, behind=functions_behind(graph),
+        )  # fmt: skip
+        for step, ranges in seen.items():
             self.told(f"calibration: {step}")
-            amax = {producer: symmetric_amax(ranges[point_name(producer)]) for producer in placement.activations}
-            student = quantized(copy.deepcopy(graph), placement, amax=amax, scheme=self.scheme).eval()
-            if self._keep(step, student):
-                self.reference, self.ranges = graph, ranges
+            student, placed = calibrated(copy.deepcopy(graph), placement, ranges=ranges, scheme=self.scheme)
+            if self._keep(step, student.eval()):
+                self.reference, self.placement, self.ranges = graph, placed, ranges
                 self.observer = step.split(",")[0]
 
     def try_change(self, step: str, change: Callable[[fx.GraphModule], object]) -> None:

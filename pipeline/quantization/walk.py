@@ -1,7 +1,7 @@
 """Run a network node by node over all samples, so that a layer can be changed between what it reads and what it writes.
 
 Every node is computed once, in batches; a value is let go when the last node that reads it has run. The memory in use
-is that of the samples' widest living tensors: fit for hundreds of samples, not for a data set.
+is that of the samples' widest living tensors, so of large inputs not all are taken (`fitting`).
 """
 
 from collections.abc import Callable
@@ -13,6 +13,9 @@ from calibration.samples import Samples
 from pipeline.graph.trace import layer_of
 from pipeline.quantization.fake_quant import QuantizedWeight
 from pipeline.quantization.placement import WEIGHTED
+
+MOST_BYTES = 2**29  # of one walk's living tensors
+LEAST_SAMPLES = 16
 
 LayerTold = Callable[[int, int, str], None]  # layers done, layers in all, the name of the one that comes next
 
@@ -42,6 +45,19 @@ class Walk:
         self._run_next()
         return [_tensor(values[node]) for values in self._values]
 
+    def alive_bytes(self) -> int:
+        """The memory of the tensors that later nodes still read."""
+        living = [each for values in self._values for each in values.values() if isinstance(each, Tensor)]
+        return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in living}.values())
+
+    def most_bytes(self) -> int:
+        """The most that is alive at any time, going to the end."""
+        most = 0
+        while self._next < len(self._nodes) - 1:  # the last one is the output
+            self._run_next()
+            most = max(most, self.alive_bytes())
+        return most
+
     @torch.no_grad()
     def _run_next(self) -> None:
         node = self._nodes[self._next]
@@ -51,6 +67,16 @@ class Walk:
             for done in self._interpreter.user_to_last_uses.get(node, []):
                 del values[done]
         self._next += 1
+
+
+def fitting(graph: fx.GraphModule, samples: Samples, *, most_bytes: int = MOST_BYTES) -> Samples:
+    """As many samples, spread evenly over those given, as a walk over the network holds in `most_bytes`."""
+    one = Samples(samples.inputs[:1], origin=samples.origin)
+    room = max(LEAST_SAMPLES, most_bytes // max(1, Walk(graph, one).most_bytes()))
+    if room >= len(samples):
+        return samples
+    places = [len(samples) * number // room for number in range(room)]
+    return Samples(samples.inputs[places], samples.origin, [samples.index(place) for place in places])
 
 
 def weighted_once(graph: fx.GraphModule) -> dict[str, nn.Module]:

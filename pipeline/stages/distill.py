@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.candidate import Architecture, Candidate, Form, save_weights
+from pipeline.candidate import Architecture, Candidate, Form
 from pipeline.distillation.logits import SoftTargets
-from pipeline.distillation.objective import distillation_objective
 from pipeline.distillation.term import Term
 from pipeline.models.checkpoint import load_state
 from pipeline.stage import Run
-from pipeline.training.loop import Training, discard_checkpoint, train
+from pipeline.stages.trained_student import trained_student
+from pipeline.training.loop import Training
 from pipeline.training.seeds import random_state_kept, seed_for
 from pipeline.training.trial import built, refuse_misfit
 from targets.budget import Budget
@@ -42,12 +42,7 @@ class Distill:
             if run.student_weights is not None:
                 load_state(student, run.student_weights, path=None)
             refuse_misfit(student, role="student", run=run)
-        with distillation_objective(student, terms=self.terms, settings=self.training, run=run) as objective:
-            trained = train(student, objective=objective, settings=self.training, run=run)
-        path = run.folder / "weights.safetensors"
-        if run.workers.leads:
-            save_weights(student, path)
-            discard_checkpoint(run.folder)
+        trained, path = trained_student(student, terms=self.terms, settings=self.training, run=run)
         facts = {"validation_score": trained.best_score, "epochs": len(trained.history)}
         return Candidate(self.name, self.gives, run.digest, path, candidate, facts, architecture)
 

@@ -13,9 +13,11 @@ from torch import nn
 
 from pipeline.candidate import Architecture, Candidate, Form
 from pipeline.data.dataset import inputs_for_network, rows_at_once
+from pipeline.data.fidelity import sizes_of
 from pipeline.errors import StageFailed
 from pipeline.graph.compare import Agreement, agreement, agreement_within_rounding
 from pipeline.graph.onnx_from_torch import onnx_from_torch
+from pipeline.graph.separate_outputs import outputs_apart, outputs_named
 from pipeline.quantization.fake_quant import exportable, has_quantizers
 from pipeline.stage import Run
 from pipeline.store import written_atomically
@@ -50,12 +52,13 @@ class Export:
         with torch.inference_mode():
             expected = answers_in_parts(candidate.module(), torch.from_numpy(inputs))
         answers = answers_of_onnx(path, inputs)
-        same = agreement(expected, answers)
+        sizes = sizes_of(run.metric)
+        same = agreement(expected, answers, sizes=sizes)
         if self._fails(same) and has_quantizers(candidate.module()):
             wide = exportable(candidate.module()).double()
             with torch.inference_mode(), suppress(RuntimeError):  # a network may insist on float32 in its own code
                 exact = answers_in_parts(wide, torch.from_numpy(inputs).double())
-                same = agreement_within_rounding(exact, answers, single=expected)
+                same = agreement_within_rounding(exact, answers, single=expected, sizes=sizes)
         if self._fails(same):
             raise StageFailed(
                 f"the exported network answers {same.clearly_unequal} of {same.inputs} validation inputs clearly "
@@ -85,7 +88,11 @@ def answers_of_onnx(path: Path, inputs: np.ndarray) -> np.ndarray:
 
 
 def onnx_of(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.ModelProto:
-    """The network as ONNX; fake quantizers become constant grid points, in place."""
+    """The network as ONNX, its outputs apart; fake quantizers become constant grid points, in place."""
     if has_quantizers(module):
         module = exportable(module)
-    return onnx_from_torch(module, input_shape=input_shape)
+    with outputs_apart(module) as names:
+        model = onnx_from_torch(module, input_shape=input_shape)
+    if names:
+        outputs_named(model, names)
+    return model

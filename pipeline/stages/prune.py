@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.candidate import Architecture, Candidate, Form, save_weights
+from pipeline.candidate import Architecture, Candidate, Form
 from pipeline.distillation.logits import SoftTargets
-from pipeline.distillation.objective import distillation_objective
 from pipeline.distillation.term import Term
 from pipeline.errors import NetworkRefused
 from pipeline.pruning.allocation import cut_places, widths_for
@@ -21,8 +20,9 @@ from pipeline.pruning.magnitude import Magnitude
 from pipeline.pruning.operations import macs
 from pipeline.pruning.shapes import pruned_architecture, shapes_of
 from pipeline.stage import Run
+from pipeline.stages.trained_student import trained_student
 from pipeline.training.batches import normalised, rows
-from pipeline.training.loop import Training, discard_checkpoint, train
+from pipeline.training.loop import Training
 from targets.budget import Budget
 
 
@@ -65,12 +65,7 @@ class Prune:
                 f"what may be cut ends there (least={self.least}, multiple={self.multiple})."
             )
         shapes = shapes_of(student)
-        with distillation_objective(student, terms=self.terms, settings=self.training, run=run) as objective:
-            trained = train(student, objective=objective, settings=self.training, run=run)
-        path = run.folder / "weights.safetensors"
-        if run.workers.leads:
-            save_weights(student, path)
-            discard_checkpoint(run.folder)
+        trained, path = trained_student(student, terms=self.terms, settings=self.training, run=run)
         facts = {
             "dropped": dropped, "widths": widths, "shapes": shapes, "macs_share": share,
             "validation_score": trained.best_score,

@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,15 @@ from torch import nn
 
 from pipeline.candidate import Candidate, Form
 from pipeline.data.dataset import Split, inputs_for_network, rows_at_once
-from pipeline.graph.compare import Agreement, agreement, agreement_within_rounding
+from pipeline.data.fidelity import sizes_of
+from pipeline.graph.compare import Agreement, agreement, unlike
 from pipeline.graph.first_difference import differences, first_notable
 from pipeline.graph.parity import hops, unequal_allowed
 from pipeline.quantization.fake_quant import exportable, has_quantizers, is_activation_point
 from pipeline.stage import Run
 from pipeline.stages.export import answers_of_onnx
-from targets.runner import Engine
+from pipeline.stages.rivals import Rival
+from pipeline.stages.same_integers import LAYERWISE, MOST_UNLIKE, Bridge
 
 CHECKED_INPUTS = 256  # by every form on the way
 EXAMINED = 16  # tensor by tensor, to find a difference
@@ -31,33 +32,42 @@ class Parity:
     """Engines against the torch networks they were made from; a network is asked once for each split.
 
     least_equal: the share of answers that must be the same, near ties aside
-    within_rounding: let what the network's own roundings decide count as a near tie (compare.py)
     """
 
     run: Run
     least_equal: float
-    within_rounding: bool = False
     kept: dict[tuple[str, str, str], NDArray[np.floating[Any]]] = field(default_factory=dict)
 
-    def on(self, split: Split, path: Path, *, engine: Engine, origin: Candidate) -> Agreement:
-        """The engine file against the torch network `origin`, one input at a time."""
-        with closing(engine.open(path, threads=self.run.threads)) as runner:
+    def on(self, split: Split, rival: Rival) -> Agreement:
+        """The engine file against the torch network it came from, one input at a time.
+
+        Where too many answers differ, the integers decide (same_integers.py): an answer that the integer reference
+        gives as well is the student's own.
+        """
+        with closing(rival.engine.open(rival.path, threads=self.run.threads)) as runner:
             found = []
             for start in range(0, len(split), AT_ONCE):
                 inputs = inputs_for_network(self.run.dataset, split.inputs[start : start + AT_ONCE])
                 found.append(np.concatenate([runner(inputs[place : place + 1]) for place in range(len(inputs))]))
                 self.run.progress.advance(start + len(inputs), len(split), "engine against torch")
-        answers = np.concatenate(found)
-        exact = self._kept("float64", origin, split)
-        same = agreement(exact, answers)
-        if not (self.within_rounding and self.fails(same)):
+        answers, exact = np.concatenate(found), self._kept("float64", rival.origin, split)
+        sizes = sizes_of(self.run.metric)
+        same = agreement(exact, answers, sizes=sizes)
+        if not self.fails(same) or not has_quantizers(rival.origin.module()):
             return same
-        return agreement_within_rounding(exact, answers, single=self._kept("float32", origin, split))
+        places = np.flatnonzero(unlike(exact, answers, sizes=sizes))
+        if self._right_in_integers(split, places, answers, rival):
+            return replace(same, clearly_unequal=0, in_integers=len(places))
+        return same
 
     def rounding(self, split: Split, origin: Candidate) -> float:
         """How far the torch network's answers in float32 are from those in float64; root mean square."""
         exact, single = self._kept("float64", origin, split), self._kept("float32", origin, split)
         return float(np.sqrt(np.square(exact - single).mean()))
+
+    def fails(self, same: Agreement) -> bool:
+        """Whether more answers are clearly different than may be; one always may."""
+        return same.clearly_unequal > unequal_allowed(same.inputs, least_equal=self.least_equal)
 
     def _kept(self, precision: str, origin: Candidate, split: Split) -> NDArray[np.floating[Any]]:
         """The torch network's answers, computed once."""
@@ -67,30 +77,33 @@ class Parity:
             self.kept[key] = ask(origin, self.run, split)
         return self.kept[key]
 
-    def fails(self, same: Agreement) -> bool:
-        """Whether more answers are clearly different than may be; one always may."""
-        return same.clearly_unequal > unequal_allowed(same.inputs, least_equal=self.least_equal)
+    def _right_in_integers(self, split: Split, places: NDArray[np.intp], answers: np.ndarray, rival: Rival) -> bool:
+        """Whether the integer reference gives all these answers, and layer by layer what torch gives."""
+        if len(places) > MOST_UNLIKE or rival.engine is not self.run.target.engine:  # others round in their own ways
+            return False
+        self.run.progress.advance(0, 1, f"{len(places)} answers differ: integers computed again")
+        bridge = Bridge(rival.origin.module(), rival.files[0][1], rival.files[-1][1])
+        inputs = inputs_for_network(self.run.dataset, split.inputs[places])
+        if not bridge.answers_like(inputs, answers[places]):
+            return False
+        some = inputs_for_network(self.run.dataset, split.inputs[:LAYERWISE])
+        return not bridge.layer_that_differs(some)
 
 
-def passed_hops(
-    path: Path, *, engine: Engine, origin: Candidate, files: tuple[tuple[str, Path], ...], run: Run
-) -> list[dict[str, Any]]:
-    """Every form on the way to the engine, each against the one before, on validation inputs.
-
-    origin: the torch network before the files · files: name and ONNX file of each form between it and the engine
-    """
+def passed_hops(rival: Rival, run: Run) -> list[dict[str, Any]]:
+    """Every form on the way to the engine, each against the one before, on validation inputs."""
     split = run.dataset.validation
     split = replace(split, inputs=split.inputs[:CHECKED_INPUTS])
     inputs = inputs_for_network(run.dataset, split.inputs)
     answers = [
         (ancestor.stage, torch_answers(ancestor, run, split))
-        for ancestor in reversed(list(origin.ancestry()))
+        for ancestor in reversed(list(rival.origin.ancestry()))
         if ancestor.form is Form.TORCH
     ]
-    answers += [(name, answers_of_onnx(file, inputs)) for name, file in files]
-    with closing(engine.open(path, threads=run.threads)) as runner:
+    answers += [(name, answers_of_onnx(file, inputs)) for name, file in rival.files]
+    with closing(rival.engine.open(rival.path, threads=run.threads)) as runner:
         parts = [runner(inputs[place : place + 1]) for place in range(len(inputs))]
-    return hops([*answers, ("engine", np.concatenate(parts))])
+    return hops([*answers, ("engine", np.concatenate(parts))], sizes=sizes_of(run.metric))
 
 
 def where_they_part(candidate: Candidate, run: Run, lowered: onnx.ModelProto) -> str:

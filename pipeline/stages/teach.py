@@ -79,7 +79,8 @@ def teach(teacher: Teacher, *, weights: Path | None, run: Run) -> Candidate:
         facts["validation_score"] = trained.best_score
     if weights is not None and weights.suffix.lower() == ".onnx":
         refuse_misread(module, file=weights, run=run)
-    refuse_chance(module, run=run, dataset=run.dataset)
+    if run.dataset.classes:
+        refuse_chance(module, run=run, dataset=run.dataset)
     path = run.folder / "weights.safetensors"
     if run.workers.leads:
         save_weights(module, path)
@@ -92,8 +93,8 @@ def refuse_misread(module: nn.Module, *, file: Path, run: Run) -> None:
     score = validation_score(module, run=run)
     if score < READ_RIGHT:
         raise NetworkRefused(
-            f"the network read from {file} answers {100 * score:.1f} % of the validation inputs as ONNX Runtime does "
-            "with the file: an operator is read wrongly. Report the file; compress its PyTorch original meanwhile."
+            f"the network read from {file} scores {100 * score:.1f} % on the validation inputs against ONNX Runtime's "
+            "answers: an operator is read wrongly. Report the file; compress its PyTorch original meanwhile."
         )
 
 

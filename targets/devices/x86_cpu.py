@@ -21,7 +21,10 @@ def scheme_from_features(features: tuple[str, ...]) -> Scheme:
         why = f"{exact[0]} adds 8-bit products in 32 bits: full 8-bit weights are exact"
     else:
         why = "no VNNI or AMX: 8-bit products are added in 16 bits, and only 7-bit weights cannot saturate them"
-    return Scheme(weight_bits=8 if exact else 7, unsigned_activations=True, signed_zero_point=128, why=why)
+    return Scheme(
+        weight_bits=8 if exact else 7, unsigned_activations=True, signed_zero_point=128, why=why,
+        affine_activations=True,
+    )  # fmt: skip
 
 
 def scheme_here() -> Scheme:

@@ -1,5 +1,6 @@
 """The engine of the null device: it copies the model and answers zeros of the right shape, instantly."""
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class Nothing:
 
 
 def _answer_shape(path: Path) -> tuple[int, ...]:
-    """The shape of one answer as the model states it; a free axis counts as one.
+    """The shape of one answer as the model states it, several outputs joined; a free axis counts as one.
 
     Raises:
         EngineRefused: not a readable ONNX file, or one that does not state the shape of its output.
@@ -72,7 +73,8 @@ def _answer_shape(path: Path) -> tuple[int, ...]:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # the parser's own classes differ between versions of protobuf
         raise EngineRefused(f"{path} cannot be read as ONNX: {error}") from error
-    if not model.graph.output or not model.graph.output[0].type.tensor_type.HasField("shape"):
+    outputs = model.graph.output
+    if not outputs or not all(each.type.tensor_type.HasField("shape") for each in outputs):
         raise EngineRefused(f"{path} does not state the shape of its output. Export it with shapes.")
-    axes = model.graph.output[0].type.tensor_type.shape.dim
-    return tuple(axis.dim_value or 1 for axis in axes[1:])
+    shapes = [tuple(axis.dim_value or 1 for axis in each.type.tensor_type.shape.dim[1:]) for each in outputs]
+    return shapes[0] if len(shapes) == 1 else (sum(math.prod(shape) for shape in shapes),)

@@ -13,6 +13,7 @@ settings came to 0.998 (0.96 to 1.03):
 None is worth 2 %, so none is tried by the build stage.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def door_of(session: Any, *, path: Path) -> Door:
 
 @dataclass
 class SessionRunner:
-    """Answers through a session: the first output of the model."""
+    """Answers through a session; several outputs of a model become one array."""
 
     session: Any
     door: Door
@@ -151,14 +152,29 @@ class SessionRunner:
 
     def _answer(self, asked: NDArray[Any]) -> NDArray[Any]:
         try:
-            answers: NDArray[Any] = self.session.run(None, {self.door.name: asked})[0]
+            outputs: list[NDArray[Any]] = self.session.run(None, {self.door.name: asked})
         except self.errors as error:
             raise EngineFailed(f"The engine fails on inputs of shape {asked.shape}: {first_line(error)}") from error
-        return answers
+        return joined(outputs)
 
     def close(self) -> None:
         """Let the session go, with its memory and threads."""
         self.session = None
+
+
+def joined(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The answer in one array: a single output as it is; of several, each flattened, one beside the other, (N, K).
+
+    Raises:
+        EngineFailed: they do not begin with one and the same axis of the batch.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    lengths = {each.shape[:1] for each in outputs}
+    if len(lengths) != 1 or lengths == {()}:
+        shapes = ", ".join(str(each.shape) for each in outputs)
+        raise EngineFailed(f"The outputs of the engine, of shapes {shapes}, do not begin with one axis of the batch.")
+    return np.concatenate([each.reshape(len(each), -1) for each in outputs], axis=1)
 
 
 def runner_of(session: Any, *, path: Path) -> SessionRunner:

@@ -45,6 +45,7 @@ def tool(name: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def bad_inputs() -> ModuleType:
     """Everything that must be refused, and what it needs on the disk."""
+    tool("bad_networks")  # bad_inputs imports it
     return tool("bad_inputs")
 
 

@@ -1,4 +1,4 @@
-"""An ONNX file and inputs without labels: quantized without training; what cannot be used is named."""
+"""An ONNX file and inputs without labels: quantized without training. What cannot be used: test_refusals.py."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 from PIL import Image
 
 from pipeline.graph.onnx_from_torch import onnx_from_torch
@@ -29,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.linear.bias[0] -= (answers[:, 0] - answers[:, 1]).mean()
     onnx.save(onnx_from_torch(network, input_shape=(3, SIDE, SIDE)), folder / "network.onnx")
     random = np.random.default_rng(0)
-    for name in ("photos/deep", "inputs", "few"):
+    for name in ("photos/deep", "inputs"):
         (folder / name).mkdir(parents=True)
     pictures = [
         np.clip(random.normal(190 if n % 2 else 60, 25, (40, 32, 3)), 0, 255).astype(np.uint8) for n in range(60)
@@ -40,7 +39,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     centres = np.array([1.3 if n % 2 else -1.0 for n in range(60)])[:, None, None, None]
     inputs = (centres + 0.3 * random.normal(size=(60, 3, SIDE, SIDE))).astype(np.float32)
     np.save(folder / "inputs" / "all.npy", inputs)
-    np.save(folder / "few" / "all.npy", np.concatenate([inputs[:5]] * 10))
     return folder
 
 
@@ -69,57 +67,3 @@ def test_60_inputs_without_labels_make_an_engine_that_agrees_with_the_file(
         assert "broken.jpg" in ended.stderr
     verified = compress("verify", f"out-{data}/bundle", cwd=world)
     assert verified.exit_code == 0, verified.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("nothing.onnx --data photos", "there is no file nothing.onnx"),
-        ("network.onnx", "no folder of inputs was given"),
-        ("network.onnx --data few", "5 different inputs can be read, and at least 20 are needed"),
-        ("network.onnx --data photos --mean 0.5", "--mean and --std go together"),
-        ("network.onnx --data photos --mean a,b,c --std 1,1,1", "--mean 'a,b,c': give one or three numbers"),
-        ("network.onnx --data photos --mean 0.5 --std 0", "deviations above 0"),
-        ("damaged.onnx --data photos", "is no ONNX file, or it is cut short"),
-        ("pair.onnx --data inputs", "has 2 inputs (x, y)"),
-        ("open.onnx --data inputs", "must be fixed"),
-        ("quantized.onnx --data inputs", "quantized"),
-        ("network.onnx --data wide", "the network takes (N, (3, 24, 24))"),
-    ],
-)
-def test_11_things_that_cannot_be_used_are_named_with_exit_code_2(
-    arguments: str, said: str, quick: Any, world: Path
-) -> None:
-    if not (world / "wide").is_dir():
-        spoil(world)
-    ended = quick(*arguments.split(), "--target", "x86-cpu", "--out", "bad", cwd=world)
-    assert ended.exit_code == 2, ended.stderr
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-def spoil(world: Path) -> None:
-    """Files that must be refused."""
-    (world / "wide").mkdir()
-    np.save(world / "wide" / "all.npy", np.zeros((30, 3, SIDE, SIDE + 1), np.float32))
-    (world / "damaged.onnx").write_bytes((world / "network.onnx").read_bytes()[:500])
-    shape: list[Any] = ["N", 3, SIDE, SIDE]
-
-    def saved(name: str, inputs: list[Any], nodes: list[Any], constants: list[Any]) -> None:
-        outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)]
-        graph = helper.make_graph(nodes, name, inputs, outputs, constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        onnx.save(model, world / f"{name}.onnx")
-
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y"))
-    saved("pair", [x, y], [helper.make_node("Add", ["x", "y"], ["z"])], [])
-    free = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])
-    saved("open", [free], [helper.make_node("Relu", ["x"], ["z"])], [])
-    scale, zero = (
-        helper.make_tensor("s", TensorProto.FLOAT, [], [0.1]),
-        helper.make_tensor("o", TensorProto.INT8, [], [0]),
-    )
-    mean = helper.make_node("ReduceMean", ["r"], ["z"], axes=[2, 3], keepdims=0)
-    pair = [helper.make_node("QuantizeLinear", ["x", "s", "o"], ["q"]),
-            helper.make_node("DequantizeLinear", ["q", "s", "o"], ["r"])]  # fmt: skip
-    saved("quantized", [x], [*pair, mean], [scale, zero])

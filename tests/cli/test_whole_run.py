@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import safetensors.numpy
+
 NUMBER = (int, float)
 STAGE = {
     "name": str, "form": str, "reused": bool, "seconds": NUMBER, "accuracy": NUMBER, "accuracy_n": int,
@@ -103,6 +105,21 @@ def test_fresh_forgets_all_6_finished_stages(finished: Any, quick: Any, tmp_path
     assert ended.exit_code == 0, ended.stderr
     assert before & {path.name for path in (tmp_path / "out" / "work").iterdir()} == set()
     assert [stage["reused"] for stage in ended.told["stages"]] == [False] * 4
+
+
+def test_weights_without_their_ranges_are_noticed_and_1_stage_of_6_is_carried_out_again(
+    again: Any, tmp_path: Path
+) -> None:
+    (weights,) = (tmp_path / "out" / "work").glob("quantize-*/weights.safetensors")
+    state = safetensors.numpy.load_file(weights)
+    ranges = [name for name in state if name.endswith("amax")]
+    assert len(ranges) >= 2
+    safetensors.numpy.save_file({name: state[name] for name in state if name not in ranges}, weights)
+    ended = again("--min-speedup", "0.001", "--max-accuracy-drop", "10")
+    assert ended.exit_code == 0, ended.stderr
+    assert [stage["name"] for stage in ended.told["stages"] if not stage["reused"]] == ["quantize"]
+    made = safetensors.numpy.load_file(weights)
+    assert {name: made[name].tolist() for name in ranges} == {name: state[name].tolist() for name in ranges}
 
 
 STAGE_LIMIT = """

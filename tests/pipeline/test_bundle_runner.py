@@ -51,7 +51,8 @@ def bundle(tmp_path: Path) -> Path:
     data = Path(pipeline.data.images.__file__).parent
     for name in run.BESIDE:
         shutil.copyfile(data / name, folder / name)
-    shutil.copyfile(run.__file__, folder / "run.py")
+    for name in ("run.py", *run.OWN):
+        shutil.copyfile(Path(run.__file__).parent / name, folder / name)
     colour_model(folder / "engine.onnx")
     write_manifest(folder)
     (folder / "labels.json").write_text(json.dumps(CLASSES))
@@ -98,7 +99,7 @@ def test_json_holds_the_2_best_classes_and_their_probabilities(bundle: Path) -> 
 
 
 def test_beside_the_standard_library_2_packages_are_imported(bundle: Path) -> None:
-    ours = {Path(name).stem for name in run.BESIDE}
+    ours = {Path(name).stem for name in (*run.BESIDE, *run.OWN)}
 
     def imported(*command: str) -> set[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -197,9 +198,9 @@ def test_classes_without_labels_are_numbered_from_0(bundle: Path) -> None:
     assert answered(bundle, "blue.png", "--top", 1).stdout == "blue.png\n  0.9999  class 2\n"
 
 
-def test_the_7_files_of_a_bundle_keep_to_the_grammar_of_python_3_8(bundle: Path) -> None:
+def test_the_8_files_of_a_bundle_keep_to_the_grammar_of_python_3_8(bundle: Path) -> None:
     files = sorted(bundle.glob("*.py"))
-    assert len(files) == 7
+    assert len(files) == 8
     for file in files:
         ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 8))
 

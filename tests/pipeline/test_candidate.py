@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.candidate import Candidate, Form, load_weights, save_weights
+from pipeline.candidate import Candidate, Form, load_weights, save_tensors, save_weights
 from pipeline.errors import CheckpointRefused
 from pipeline.models.resnet_cifar import ResNetCifar
+from pipeline.quantization.fake_quant import QuantizedWeight, activation_quantizer
 
 
 @pytest.fixture
@@ -67,6 +68,19 @@ def test_a_file_cut_after_0_7_20_or_all_but_1_bytes_is_refused(candidate: Candid
     candidate.path.write_bytes(candidate.path.read_bytes()[:kept])
     with pytest.raises(CheckpointRefused, match="--fresh"):
         candidate.module()
+
+
+def test_a_quantized_network_without_its_2_ranges_is_refused_by_their_names(tmp_path: Path) -> None:
+    student = nn.Sequential(activation_quantizer(amax=1.0, unsigned=False), QuantizedWeight(nn.Linear(3, 2), bits=8))
+    ranges = [name for name in student.state_dict() if name.endswith("amax")]
+    assert len(ranges) == 2  # of the input and of the weight
+    kept = {name: tensor for name, tensor in student.state_dict().items() if name not in ranges}
+    save_tensors(kept, tmp_path / "weights")
+    with pytest.raises(CheckpointRefused) as caught:
+        load_weights(student, tmp_path / "weights")
+    assert f"lacks 2 of the {len(student.state_dict())} weights and ranges" in str(caught.value)
+    assert all(name in str(caught.value) for name in ranges)
+    assert "--fresh" in str(caught.value)
 
 
 def test_a_candidate_of_an_onnx_file_has_no_module(candidate: Candidate) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +16,40 @@ from PIL import Image
 
 from pipeline.data.images import ImageUnreadable, image_from_bytes, read_image
 
+MakePicture = Callable[..., NDArray[np.uint8]]
+ReadPicture = Callable[..., NDArray[np.uint8]]
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
-def picture(high: int, wide: int, *, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
-    """Patches with soft edges: unlike noise, it leaves a JPEG both large and absent coefficients."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (high // 7 + 2, wide // 7 + 2, 4), dtype=np.uint8)
-    smooth: NDArray[np.uint8] = np.asarray(Image.fromarray(coarse).resize((wide, high)))
-    return np.ascontiguousarray(smooth[:, :, :channels])
+# What an image with alpha is brought to (a mode of Pillow, or a palette of so many colours), and its file.
+LOSSLESS: dict[str, tuple[str | int, str, dict[str, Any]]] = {
+    "PNG RGB": ("RGB", "PNG", {}),
+    "PNG RGBA": ("RGBA", "PNG", {}),
+    "PNG grey": ("L", "PNG", {}),
+    "PNG grey and alpha": ("LA", "PNG", {}),
+    "PNG 1 bit": ("1", "PNG", {}),
+    "PNG 2-bit palette": (4, "PNG", {}),
+    "PNG 4-bit palette": (13, "PNG", {}),
+    "PNG 8-bit palette": (60, "PNG", {}),
+    "PNG palette and transparency": (60, "PNG", {"transparency": 3}),
+    "BMP 24 bits": ("RGB", "BMP", {}),
+    "BMP 32 bits": ("RGBA", "BMP", {}),
+    "BMP grey": ("L", "BMP", {}),
+    "BMP palette": (30, "BMP", {}),
+    "PPM": ("RGB", "PPM", {}),
+    "PGM": ("L", "PPM", {}),
+}
 
 
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def as_pillow_reads(data: bytes, *, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("L" if like.ndim == 2 else "RGB"))
-
-
-def lossless_files() -> dict[str, bytes]:
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_15_kinds_of_lossless_file_are_read_as_pillow_reads_them(
+    kind: str, picture: MakePicture, file_of: Callable[..., bytes], as_pillow_reads: ReadPicture
+) -> None:
+    brought_to, form, options = LOSSLESS[kind]
     colour = Image.fromarray(picture(37, 45, channels=4))
-    rgb, grey = colour.convert("RGB"), colour.convert("L")
-    return {
-        "PNG RGB": saved(rgb, "PNG"),
-        "PNG RGBA": saved(colour, "PNG"),
-        "PNG grey": saved(grey, "PNG"),
-        "PNG grey and alpha": saved(colour.convert("LA"), "PNG"),
-        "PNG 1 bit": saved(grey.convert("1"), "PNG"),
-        "PNG 2-bit palette": saved(rgb.quantize(4), "PNG"),
-        "PNG 4-bit palette": saved(rgb.quantize(13), "PNG"),
-        "PNG 8-bit palette": saved(rgb.quantize(60), "PNG"),
-        "PNG palette and transparency": saved(rgb.quantize(60), "PNG", transparency=3),
-        "BMP 24 bits": saved(rgb, "BMP"),
-        "BMP 32 bits": saved(colour, "BMP"),
-        "BMP grey": saved(grey, "BMP"),
-        "BMP palette": saved(rgb.quantize(30), "BMP"),
-        "PPM": saved(rgb, "PPM"),
-        "PGM": saved(grey, "PPM"),
-    }
-
-
-@pytest.mark.parametrize("kind", sorted(lossless_files()))
-def test_15_kinds_of_lossless_file_are_read_as_pillow_reads_them(kind: str) -> None:
-    data = lossless_files()[kind]
+    image = colour.convert(brought_to) if isinstance(brought_to, str) else colour.convert("RGB").quantize(brought_to)
+    data = file_of(image, form, **options)
     got = image_from_bytes(data, name=kind)
     assert got.dtype == np.uint8
     assert got.shape[:2] == (37, 45)
@@ -172,19 +161,19 @@ def test_a_float_array_and_a_pickled_one_are_2_refusals(tmp_path: Path) -> None:
         read_image(tmp_path / "object.npy")
 
 
-def test_a_png_of_2_by_2_called_jpg_is_read_by_its_content(tmp_path: Path) -> None:
+def test_a_png_of_2_by_2_called_jpg_is_read_by_its_content(tmp_path: Path, picture: MakePicture) -> None:
     Image.fromarray(picture(2, 2)).save(tmp_path / "wrong.jpg", "PNG")
     np.testing.assert_array_equal(read_image(str(tmp_path / "wrong.jpg")), picture(2, 2))
 
 
-def test_files_cut_at_30_places_are_refused_by_name() -> None:
+def test_files_cut_at_30_places_are_refused_by_name(picture: MakePicture, file_of: Callable[..., bytes]) -> None:
     image = Image.fromarray(picture(37, 45))
     files = {
-        "cut.png": saved(image, "PNG"),
-        "cut.bmp": saved(image, "BMP"),
-        "cut.ppm": saved(image, "PPM"),
-        "cut.jpg": saved(image, "JPEG"),
-        "later.jpg": saved(image, "JPEG", progressive=True),
+        "cut.png": file_of(image, "PNG"),
+        "cut.bmp": file_of(image, "BMP"),
+        "cut.ppm": file_of(image, "PPM"),
+        "cut.jpg": file_of(image, "JPEG"),
+        "later.jpg": file_of(image, "JPEG", progressive=True),
     }
     for name, data in files.items():
         for length in np.linspace(0, len(data) - 1, 30).astype(int):
@@ -192,12 +181,24 @@ def test_files_cut_at_30_places_are_refused_by_name() -> None:
                 image_from_bytes(data[:length], name=name)
 
 
-def test_800_damaged_files_give_an_image_or_an_image_unreadable() -> None:
+def test_800_damaged_files_give_an_image_or_an_image_unreadable(
+    picture: MakePicture, file_of: Callable[..., bytes]
+) -> None:
     image = Image.fromarray(picture(24, 31))
     array = io.BytesIO()
     np.save(array, picture(24, 31))
-    files = [saved(image, "JPEG"), saved(image, "JPEG", progressive=True), saved(image, "PNG"), saved(image, "PPM")]
-    files += [saved(image, "BMP"), saved(image.quantize(9), "PNG"), saved(image.quantize(9), "BMP"), array.getvalue()]
+    files = [
+        file_of(image, "JPEG"),
+        file_of(image, "JPEG", progressive=True),
+        file_of(image, "PNG"),
+        file_of(image, "PPM"),
+    ]
+    files += [
+        file_of(image, "BMP"),
+        file_of(image.quantize(9), "PNG"),
+        file_of(image.quantize(9), "BMP"),
+        array.getvalue(),
+    ]
     rng = np.random.default_rng(0)
     refused = 0
     for data in files:
@@ -214,8 +215,10 @@ def test_800_damaged_files_give_an_image_or_an_image_unreadable() -> None:
     assert refused >= 100  # or else the damage did nothing, and neither did this test
 
 
-def test_headers_that_ask_for_4_billion_pixels_are_refused_before_memory_is_taken() -> None:
-    data = saved(Image.fromarray(picture(16, 16)), "JPEG")
+def test_headers_that_ask_for_4_billion_pixels_are_refused_before_memory_is_taken(
+    picture: MakePicture, file_of: Callable[..., bytes]
+) -> None:
+    data = file_of(Image.fromarray(picture(16, 16)), "JPEG")
     place = data.index(b"\xff\xc0") + 5
     with pytest.raises(ImageUnreadable, match="65535×65535"):
         image_from_bytes(data[:place] + b"\xff\xff\xff\xff" + data[place + 4 :], name="huge.jpg")
@@ -225,8 +228,8 @@ def test_headers_that_ask_for_4_billion_pixels_are_refused_before_memory_is_take
         image_from_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I4sI", 0, b"IEND", 0xAE426082), name="huge.png")
 
 
-def test_1_wrong_bit_in_a_png_chunk_is_noticed() -> None:
-    data = bytearray(saved(Image.fromarray(picture(16, 16)), "PNG"))
+def test_1_wrong_bit_in_a_png_chunk_is_noticed(picture: MakePicture, file_of: Callable[..., bytes]) -> None:
+    data = bytearray(file_of(Image.fromarray(picture(16, 16)), "PNG"))
     data[data.index(b"IDAT") + 20] ^= 1
     with pytest.raises(ImageUnreadable, match="checksum of chunk IDAT"):
         image_from_bytes(bytes(data), name="flipped.png")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,44 +15,39 @@ from PIL import Image
 from pipeline.data.images import ImageUnreadable, image_from_bytes
 from pipeline.data.jpeg_pixels import ZIGZAG, samples_from_coefficients
 
-
-def picture(high: int, wide: int, *, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
-    """Patches with soft edges: unlike noise, it leaves a JPEG both large and absent coefficients."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (high // 7 + 2, wide // 7 + 2, 4), dtype=np.uint8)
-    smooth: NDArray[np.uint8] = np.asarray(Image.fromarray(coarse).resize((wide, high)))
-    return np.ascontiguousarray(smooth[:, :, :channels])
-
-
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def as_pillow_reads(data: bytes, *, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("L" if like.ndim == 2 else "RGB"))
+MakePicture = Callable[..., NDArray[np.uint8]]
+ReadPicture = Callable[..., NDArray[np.uint8]]
 
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0", "grey"])
 @pytest.mark.parametrize("quality", [10, 75, 98])
-def test_a_jpeg_is_within_1_level_of_pillow_at_every_pixel(progressive: bool, sampling: str, quality: int) -> None:
+def test_a_jpeg_is_within_1_level_of_pillow_at_every_pixel(
+    progressive: bool,
+    sampling: str,
+    quality: int,
+    picture: MakePicture,
+    file_of: Callable[..., bytes],
+    as_pillow_reads: ReadPicture,
+) -> None:
     for high, wide in ((1, 1), (3, 2), (5, 4), (16, 16), (33, 17), (75, 100)):
         image = Image.fromarray(picture(high, wide, seed=high))
         options = {} if sampling == "grey" else {"subsampling": sampling}
         image = image.convert("L") if sampling == "grey" else image
-        data = saved(image, "JPEG", quality=quality, progressive=progressive, **options)
+        data = file_of(image, "JPEG", quality=quality, progressive=progressive, **options)
         got = image_from_bytes(data, name="made")
         # Measured: no pixel differs from libjpeg-turbo 3. 1 level is left to a libjpeg whose DCT rounds elsewhere.
         np.testing.assert_allclose(got.astype(int), as_pillow_reads(data, like=got).astype(int), rtol=0, atol=1)
 
 
 @pytest.mark.parametrize("factors", [0x12, 0x41, 0x14])
-def test_chroma_halved_downwards_or_quartered_is_within_1_level_of_pillow(factors: int) -> None:
+def test_chroma_halved_downwards_or_quartered_is_within_1_level_of_pillow(
+    factors: int, picture: MakePicture, file_of: Callable[..., bytes], as_pillow_reads: ReadPicture
+) -> None:
     # 64 × 64 pixels take as many units of the same number of blocks whichever way the chroma is sampled: only the
     # header changes, and with it the picture, which both readers scramble alike.
     made_as = 1 if factors == 0x12 else 2
-    data = saved(Image.fromarray(picture(64, 64)), "JPEG", subsampling=made_as)
+    data = file_of(Image.fromarray(picture(64, 64)), "JPEG", subsampling=made_as)
     place = data.index(b"\xff\xc0") + 11
     assert data[place] == (0x21 if made_as == 1 else 0x22)
     patched = data[:place] + bytes([factors]) + data[place + 1 :]
@@ -62,29 +56,35 @@ def test_chroma_halved_downwards_or_quartered_is_within_1_level_of_pillow(factor
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_restart_markers_after_every_3_blocks_change_0_pixels(progressive: bool) -> None:
+def test_restart_markers_after_every_3_blocks_change_0_pixels(
+    progressive: bool, picture: MakePicture, file_of: Callable[..., bytes]
+) -> None:
     image = Image.fromarray(picture(50, 70))
-    plain = image_from_bytes(saved(image, "JPEG", progressive=progressive), name="plain")
-    restarted = saved(image, "JPEG", progressive=progressive, restart_marker_blocks=3)
+    plain = image_from_bytes(file_of(image, "JPEG", progressive=progressive), name="plain")
+    restarted = file_of(image, "JPEG", progressive=progressive, restart_marker_blocks=3)
     assert restarted.count(b"\xff\xd3") >= 1
     np.testing.assert_array_equal(image_from_bytes(restarted, name="restarted"), plain)
 
 
-def test_a_jpeg_saved_as_rgb_is_not_taken_for_luma_and_chroma() -> None:
-    data = saved(Image.fromarray(picture(40, 40)), "JPEG", keep_rgb=True)
+def test_a_jpeg_saved_as_rgb_is_not_taken_for_luma_and_chroma(
+    picture: MakePicture, file_of: Callable[..., bytes], as_pillow_reads: ReadPicture
+) -> None:
+    data = file_of(Image.fromarray(picture(40, 40)), "JPEG", keep_rgb=True)
     got = image_from_bytes(data, name="rgb")
     np.testing.assert_allclose(got.astype(int), as_pillow_reads(data, like=got).astype(int), rtol=0, atol=1)
 
 
-def test_an_orientation_tag_of_6_does_not_turn_the_image() -> None:
+def test_an_orientation_tag_of_6_does_not_turn_the_image(picture: MakePicture, file_of: Callable[..., bytes]) -> None:
     image = Image.fromarray(picture(20, 30))
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert image_from_bytes(saved(image, "JPEG", exif=exif), name="turned").shape == (20, 30, 3)
+    assert image_from_bytes(file_of(image, "JPEG", exif=exif), name="turned").shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize("archive", ["imagenet-compatible-500/images.tar", "coco128/coco128_train.tar"])
-def test_6_real_photographs_are_within_1_level_of_pillow(data_folder: Path, archive: str) -> None:
+def test_6_real_photographs_are_within_1_level_of_pillow(
+    data_folder: Path, archive: str, as_pillow_reads: ReadPicture
+) -> None:
     if not (data_folder / archive).is_file():
         pytest.skip(f"needs {data_folder / archive}")
     with tarfile.open(data_folder / archive) as tar:
@@ -122,11 +122,13 @@ def test_by_hand_the_first_10_places_of_the_zigzag_and_the_last() -> None:
     assert sorted(ZIGZAG.tolist()) == list(range(64))
 
 
-def test_cmyk_arithmetic_coding_and_12_bits_are_refused_by_name() -> None:
+def test_cmyk_arithmetic_coding_and_12_bits_are_refused_by_name(
+    picture: MakePicture, file_of: Callable[..., bytes]
+) -> None:
     image = Image.fromarray(picture(16, 16))
     with pytest.raises(ImageUnreadable, match="CMYK"):
-        image_from_bytes(saved(image.convert("CMYK"), "JPEG"), name="four.jpg")
-    data = saved(image, "JPEG")
+        image_from_bytes(file_of(image.convert("CMYK"), "JPEG"), name="four.jpg")
+    data = file_of(image, "JPEG")
     with pytest.raises(ImageUnreadable, match="arithmetic-coded"):
         image_from_bytes(data.replace(b"\xff\xc0", b"\xff\xc9"), name="coded.jpg")
     place = data.index(b"\xff\xc0") + 4

@@ -119,3 +119,12 @@ def test_graded_scores_are_resampled_the_same_way_twice_and_hold_the_mean() -> N
 def test_scores_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="same length"):
         paired_drop_interval([1.0, 0.0], [1.0])
+
+
+def test_continuous_scores_that_hardly_differ_on_24_inputs_are_known_to_differ_little() -> None:
+    reference = np.linspace(0.9, 0.99, 24)
+    near = reference - 1e-9 * (np.arange(24) % 3 == 0)  # 8 disagreements, below the 10 that right and wrong would need
+    interval = paired_drop_interval(reference.tolist(), near.tolist())
+    assert -1e-6 < interval.low <= interval.high < 1e-6
+    right = [1.0] * 24  # of scores of 0 and 1 as many inputs say no more than 11.7 points: 1 − 0.05^(1/24)
+    assert paired_drop_interval(right, right).high == pytest.approx(100 * (1 - 0.05 ** (1 / 24)))

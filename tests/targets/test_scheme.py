@@ -19,7 +19,11 @@ def test_5_schemes_come_back_from_json_as_they_were(scheme: Scheme) -> None:
 
 def test_a_scheme_of_4_fields_has_float32_and_no_fused_sums() -> None:
     old = Scheme(weight_bits=7, unsigned_activations=True, signed_zero_point=128, why="no VNNI")
-    assert (old.fused_additions, old.float_bits) == (False, 32)
+    assert (old.fused_additions, old.float_bits, old.affine_activations) == (False, 32, False)
+
+
+def test_all_but_tensorrts_2_schemes_take_zero_points() -> None:
+    assert [scheme.affine_activations for scheme in ALL] == [True, True, True, False, False]
 
 
 def test_only_tensorrts_2_schemes_are_symmetric() -> None:
@@ -34,8 +38,9 @@ def test_only_tensorrts_2_schemes_are_symmetric() -> None:
         ({"float_bits": 8}, "floats of 8 bits"),
         ({"unsigned_activations": True}, "int8 around 0 only"),
         ({"signed_zero_point": 128}, "int8 around 0 only"),
+        ({"affine_activations": True}, "unsigned activations only"),
     ],
 )
-def test_5_schemes_that_make_no_sense_are_refused(changes: dict[str, int], said: str) -> None:
+def test_6_schemes_that_make_no_sense_are_refused(changes: dict[str, int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         replace(TENSORRT_FLOAT16, **changes)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from targets.engines.ort import OnnxRuntime
 
 HANDED_OVER = {
     MANIFEST, SUMS, "model.onnx", "engine.onnx", "labels.json", "examples.npz", "run.py", "result.json", "report.html",
-    "report.md", *runner.BESIDE,
+    "report.md", *runner.BESIDE, *runner.OWN,
 }  # fmt: skip
 
 

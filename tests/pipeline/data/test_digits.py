@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from sklearn.datasets import load_digits
 
 from pipeline.data.dataset import inputs_for_network
-from pipeline.data.sklearn_digits import Digits
+from pipeline.data.sklearn_digits import Digits, table
 
 
 def test_750_197_and_850_grey_pictures_of_32_by_32_come_out(tmp_path: Path) -> None:
@@ -40,3 +41,8 @@ def test_at_its_own_size_of_8_the_16_grey_steps_are_kept() -> None:
     values = np.unique(Digits(size=8)().train.inputs)
     assert len(values) == 17
     assert (values[0], values[-1]) == (0, 255)
+
+
+def test_the_1797_rows_read_from_the_file_are_those_that_scikit_learn_gives() -> None:
+    given = load_digits()
+    assert np.array_equal(table(), np.column_stack([given.data, given.target]))

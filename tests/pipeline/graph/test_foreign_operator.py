@@ -77,6 +77,7 @@ def test_both_convolutions_around_a_foreign_operator_become_integer(saved: Calla
     steps, values, _ = CASES["a number list"]
     graph, placement = watched(module_from_onnx(saved(steps, shape=SHAPE, constants=values)))
     assert len(placement.weights) == 2
+    assert [why for why in placement.kept_float.values() if "the ONNX operator LRN" in why] != []
     student = quantized(graph, placement, amax=dict.fromkeys(placement.activations, 8.0), scheme=SEVEN)
     model = lowered_for(onnx_of(student.eval(), input_shape=SHAPE[1:]), SEVEN)
     onnx.save(model, tmp_path / "lowered.onnx")

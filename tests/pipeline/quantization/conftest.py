@@ -1,18 +1,31 @@
-"""Small calibrated networks as canonical integer graphs, shared by the tests of the lowerings."""
+"""What the tests of the lowerings, the validators and the integer reference share.
+
+Small calibrated networks as canonical integer graphs, how to find and change a part of one, ONNX Runtime's answers, and
+the way of a network to its engine.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
+from pipeline.candidate import Candidate
+from pipeline.data.dataset import Dataset, inputs_for_network
 from pipeline.models.resnet_cifar import ResNetCifar
 from pipeline.quantization.bias_grid import biases_on_grid
 from pipeline.quantization.insert import point_name, quantized, watched
-from pipeline.stages.export import onnx_of
+from pipeline.stage import Run
+from pipeline.stages.build import Build
+from pipeline.stages.export import Export, onnx_of
+from pipeline.stages.quantize import Quantize
 from targets.target import Scheme
 
 SHAPE = (3, 12, 12)
@@ -96,5 +109,97 @@ def canonical_of() -> Callable[..., onnx.ModelProto]:
         student = quantized(graph, placement, amax=amax, scheme=scheme)
         biases_on_grid(student)
         return onnx_of(student, input_shape=SHAPE)
+
+    return make
+
+
+def found(model: onnx.ModelProto, kind: str, place: int = 0) -> onnx.NodeProto:
+    nodes: list[onnx.NodeProto] = [node for node in model.graph.node if node.op_type == kind]
+    return nodes[place]
+
+
+@pytest.fixture(scope="session")
+def node_of() -> Callable[..., onnx.NodeProto]:
+    """Finds one of the nodes of a kind: `node_of(model, "Gemm", -1)` is the last one."""
+    return found
+
+
+@pytest.fixture(scope="session")
+def weight_of() -> Callable[[onnx.ModelProto], onnx.NodeProto]:
+    """Finds the DequantizeLinear of the first convolution's weight."""
+
+    def find(model: onnx.ModelProto) -> onnx.NodeProto:
+        read = found(model, "Conv").input[1]
+        maker: onnx.NodeProto = next(node for node in model.graph.node if read in node.output)
+        return maker
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def changed() -> Callable[..., onnx.ModelProto]:
+    """Replaces one constant, in place."""
+
+    def change(model: onnx.ModelProto, name: str, value: np.ndarray | np.generic) -> onnx.ModelProto:
+        constant = next(each for each in model.graph.initializer if each.name == name)
+        constant.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
+        return model
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def answered() -> Callable[..., np.ndarray]:
+    """The first output by ONNX Runtime, with every optimisation or, `as_written`, with none."""
+
+    def answer(model: onnx.ModelProto, inputs: dict[str, np.ndarray], *, as_written: bool = False) -> np.ndarray:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        if as_written:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(None, inputs)[0])
+
+    return answer
+
+
+@dataclass(frozen=True)
+class Way:
+    """A network quantized, exported and built; what each form answers to `inputs`."""
+
+    quantized: Candidate
+    exported: Candidate
+    built: Candidate
+    inputs: np.ndarray
+    whole: np.ndarray
+    fake: np.ndarray
+    engine: np.ndarray
+
+
+@pytest.fixture
+def way_of(
+    run_in: Callable[..., Run],
+    candidate_in: Callable[..., Candidate],
+    tiny_data: Callable[..., Dataset],
+    tmp_path: Path,
+) -> Callable[..., Way]:
+    """Takes a network with random weights all the way; whether the answers are good enough is asked by the test."""
+
+    def make(network: Callable[[], nn.Module], *, data: Dataset | None = None, keep_float: tuple[str, ...] = ()) -> Way:
+        if not run_in(tmp_path).target.is_here():
+            pytest.skip("an x86 processor is missing")
+        data = data or tiny_data()
+        teacher = candidate_in(tmp_path / "t", network, data)
+        runs = {each: run_in(tmp_path / each, dataset=data, teacher=teacher) for each in ("q", "e", "b")}
+        student = Quantize(training=None, samples=32, keep_float=keep_float)(teacher, runs["q"])
+        exported = Export(0.0)(student, runs["e"])
+        built = Build(0.0, best_of=False)(exported, runs["b"])
+        inputs = inputs_for_network(data, data.train.inputs)
+        with torch.inference_mode():
+            whole, fake = (each.module()(torch.from_numpy(inputs)).numpy() for each in (teacher, student))
+        runner = runs["b"].target.engine.open(built.path, threads=1)
+        engine = runner(inputs)
+        runner.close()
+        return Way(student, exported, built, inputs, whole, fake, engine)
 
     return make

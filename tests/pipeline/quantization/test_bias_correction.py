@@ -11,6 +11,7 @@ from calibration.samples import Samples
 from pipeline.quantization.bias_correction import biases_corrected
 from pipeline.quantization.fake_quant import QuantizedWeight
 from pipeline.quantization.insert import quantized, watched
+from pipeline.quantization.walk import Walk, fitting
 from targets.target import Scheme
 
 SCHEME = Scheme(weight_bits=7, unsigned_activations=True, signed_zero_point=128, why="as on AVX2")
@@ -147,3 +148,15 @@ def test_a_reference_of_another_network_or_with_1_shared_weight_is_refused() -> 
     reference.head = student.head
     with pytest.raises(ValueError, match=r"shares weights"):
         biases_corrected(student, reference=reference, inputs=torch.randn(1, 3, 8, 8))
+
+
+def test_of_40_samples_those_are_walked_whose_tensors_fit_and_never_below_16() -> None:
+    _, reference = residual_twins()
+    samples = Samples(torch.arange(40.0).reshape(40, 1, 1, 1).expand(40, 3, 8, 8).contiguous(), origin="ramp")
+    alive = Walk(reference, Samples(samples.inputs[:1], origin="one")).most_bytes()
+    # 3 tensors of 6 channels live at once where the residual branch is open, 8 × 8 float32 each
+    assert 2 * 6 * 8 * 8 * 4 <= alive <= 4 * 6 * 8 * 8 * 4
+    assert fitting(reference, samples, most_bytes=40 * alive) is samples
+    some = fitting(reference, samples, most_bytes=20 * alive)
+    assert [some.index(place) for place in range(len(some))] == list(range(0, 40, 2))
+    assert len(fitting(reference, samples, most_bytes=alive)) == 16

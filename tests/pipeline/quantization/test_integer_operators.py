@@ -1,25 +1,18 @@
 """Integer operators by hand and against ONNX Runtime, one at a time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.quantization.integer_reference import integers_of
 from targets.reach.local import is_x86
 
+Answers = Callable[..., np.ndarray]
 U0, U128, S0 = np.uint8(0), np.uint8(128), np.int8(0)
-
-
-def answered(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """By ONNX Runtime with every optimisation."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, inputs)[0])
 
 
 def one_operator(
@@ -55,7 +48,7 @@ def codes_for(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return codes
 
 
-def test_1_convolution_by_hand_with_bias_zero_point_and_saturation() -> None:
+def test_1_convolution_by_hand_with_bias_zero_point_and_saturation(answered: Answers) -> None:
     scales = {"s_x": 0.5, "s_w": [0.25, 0.5], "s_y": 1.0, "z_x": np.uint8(128), "z_y": np.uint8(128)}
     constants = [
         numpy_helper.from_array(np.asarray(value, np.float32 if name[0] == "s" else np.uint8), name)
@@ -97,7 +90,7 @@ def test_1_convolution_by_hand_with_bias_zero_point_and_saturation() -> None:
     ],
 )
 def test_additions_differ_from_the_runtime_by_1_step_at_ties_and_not_at_all_with_its_roundings(
-    scales: list[float], zeros: list[np.generic]
+    scales: list[float], zeros: list[np.generic], answered: Answers
 ) -> None:
     model = one_operator("Add", scales, zeros, (1, 16, 32, 32))
     codes = codes_for(model)
@@ -117,7 +110,7 @@ def test_additions_differ_from_the_runtime_by_1_step_at_ties_and_not_at_all_with
 @pytest.mark.parametrize("zero", [U0, U128, S0], ids=["u8 0", "u8 128", "s8 0"])
 @pytest.mark.parametrize("scales", [(0.02, 0.02), (0.02, 0.01), (0.013, 0.0177)])
 def test_global_average_pooling_of_8_by_8_and_7_by_7_is_onnx_runtimes(
-    zero: np.generic, scales: tuple[float, float]
+    zero: np.generic, scales: tuple[float, float], answered: Answers
 ) -> None:
     if not is_x86():
         pytest.skip("an x86 processor is missing")
@@ -135,7 +128,7 @@ def test_global_average_pooling_of_8_by_8_and_7_by_7_is_onnx_runtimes(
 @pytest.mark.parametrize("whole", [0, 1])
 @pytest.mark.parametrize("zero", [U0, U128], ids=["u8 0", "u8 128"])
 def test_average_pooling_of_3_by_3_with_padding_is_within_1_step_and_with_its_roundings_equal(
-    whole: int, zero: np.generic
+    whole: int, zero: np.generic, answered: Answers
 ) -> None:
     model = one_operator(
         "AveragePool", [0.02, 0.01], [zero, zero], (1, 8, 17, 17), kernel_shape=[3, 3], strides=[2, 2],

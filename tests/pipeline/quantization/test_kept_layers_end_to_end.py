@@ -2,21 +2,15 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.candidate import Candidate
-from pipeline.data.dataset import Dataset, inputs_for_network
 from pipeline.graph.compare import agreement
 from pipeline.models.resnet_cifar import ResNetCifar
 from pipeline.quantization.sensitivity import moves_in
-from pipeline.stage import Run
-from pipeline.stages.build import Build
-from pipeline.stages.export import Export
-from pipeline.stages.quantize import Quantize
 
 
 class Inverted(nn.Module):
@@ -54,36 +48,17 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "places"), CASES)
 def test_8_networks_with_layers_in_float_answer_alike_in_torch_and_in_the_engine(
-    name: str,
-    places: tuple[int, ...],
-    run_in: Callable[..., Run],
-    candidate_in: Callable[..., Candidate],
-    tiny_data: Callable[..., Dataset],
-    tmp_path: Path,
+    name: str, places: tuple[int, ...], way_of: Callable[..., Any]
 ) -> None:
-    data = tiny_data()
-    if not run_in(tmp_path).target.is_here():
-        pytest.skip("an x86 processor is missing")
-    teacher = candidate_in(tmp_path / "t", NETWORKS[name], data)
-    layers = moves_in(teacher.module()).whole.weights
+    layers = moves_in(NETWORKS[name]().eval()).whole.weights
     kept = tuple(layers[place] for place in places)
-    runs = {each: run_in(tmp_path / each, dataset=data, teacher=teacher) for each in ("q", "e", "b")}
-    quantized = Quantize(training=None, samples=32, keep_float=kept)(teacher, runs["q"])
-    assert quantized.facts["placement"]["weights"] == tuple(each for each in layers if each not in kept)
-    exported = Export(0.0)(quantized, runs["e"])
-    built = Build(0.0, best_of=False)(exported, runs["b"])
-    inputs = inputs_for_network(data, data.train.inputs)
-    with torch.inference_mode():
-        whole = teacher.module()(torch.from_numpy(inputs)).numpy()
-        fake = quantized.module()(torch.from_numpy(inputs)).numpy()
-    runner = runs["b"].target.engine.open(built.path, threads=1)
-    engine = runner(inputs)
-    runner.close()
+    way = way_of(NETWORKS[name], keep_float=kept)
+    assert way.quantized.facts["placement"]["weights"] == tuple(each for each in layers if each not in kept)
     # As for networks that are integer all through (test_networks_end_to_end.py): 8 bits cost a random network up to
     # 0.16 of the size of its answers, other roundings in integer additions and pools up to 0.045.
-    for reference, answers, tolerance in ((whole, fake, 0.25), (fake, engine, 0.1)):
+    for reference, answers, tolerance in ((way.whole, way.fake, 0.25), (way.fake, way.engine, 0.1)):
         same = agreement(reference, answers)
         assert same.scale > 0
         assert same.largest / same.scale < tolerance
-    operators = built.facts["operators"]
+    operators = way.built.facts["operators"]
     assert (operators["integer"], operators["floating"]) == (len(layers) - len(kept), 1 + len(kept))

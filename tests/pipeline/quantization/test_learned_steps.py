@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from pipeline.models.resnet_cifar import ResNetCifar
@@ -31,15 +30,12 @@ from pipeline.training.optimizers import AdamW, Sgd, groups
 from targets.target import Scheme
 
 MakeRun = Callable[..., Run]
+MakeObjective = Callable[..., Callable[[nn.Module, Batch], Tensor]]
 SHORT = Training(epochs=3, batch=16, optimizer=AdamW(lr=1e-3))
 
 
 def residual() -> nn.Module:
     return ResNetCifar(8, width=4, classes=4)
-
-
-class Killed(BaseException):
-    """What a kill looks like from inside."""
 
 
 def student(network: Callable[[], nn.Module] = residual) -> fx.GraphModule:
@@ -63,19 +59,6 @@ def small() -> fx.GraphModule:
 
 def learned_of(module: nn.Module) -> dict[str, LearnedSteps]:
     return {name: each for name, each in module.named_modules() if isinstance(each, LearnedSteps)}
-
-
-def objective(*, killed_at: int | None = None) -> Callable[[nn.Module, Batch], Tensor]:
-    calls = 0
-
-    def loss(module: nn.Module, batch: Batch) -> Tensor:
-        nonlocal calls
-        if calls == killed_at:
-            raise Killed
-        calls += 1
-        return F.cross_entropy(module(batch.inputs), batch.labels)
-
-    return loss
 
 
 def slow_version(values: Tensor, step: Tensor, *, lowest: int, highest: int, sharing: int) -> Tensor:
@@ -224,15 +207,21 @@ def test_a_range_that_is_pushed_below_0_stays_at_a_ten_thousandth_and_leaves_it_
 
 @pytest.mark.parametrize(("killed_at", "weights"), [(4, True), (6, False)])
 def test_a_training_of_12_steps_killed_and_continued_ends_with_the_bits_of_one_that_was_not(
-    run_in: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, weights: bool
+    run_in: MakeRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    killed_at: int,
+    weights: bool,
+    labels_objective: MakeObjective,
+    killed: type[BaseException],
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", -1.0)  # a checkpoint after every step
     whole, broken, resumed = (with_learned_steps(small(), weights=weights) for _ in range(3))
-    expected = train(whole, objective=objective(), settings=SHORT, run=run_in(tmp_path / "a"))
+    expected = train(whole, objective=labels_objective(), settings=SHORT, run=run_in(tmp_path / "a"))
     run = run_in(tmp_path / "b")
-    with pytest.raises(Killed):
-        train(broken, objective=objective(killed_at=killed_at), settings=SHORT, run=run)
-    got = train(resumed, objective=objective(killed_at=12 - killed_at), settings=SHORT, run=run)
+    with pytest.raises(killed):
+        train(broken, objective=labels_objective(killed_at=killed_at), settings=SHORT, run=run)
+    got = train(resumed, objective=labels_objective(killed_at=12 - killed_at), settings=SHORT, run=run)
     assert got == expected
     theirs = resumed.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in whole.state_dict().items())
@@ -240,11 +229,11 @@ def test_a_training_of_12_steps_killed_and_continued_ends_with_the_bits_of_one_t
 
 @pytest.mark.parametrize("optimizer", [AdamW(lr=1e-3), Sgd(lr=0.01)])
 def test_12_steps_of_training_move_every_one_of_6_ranges_and_the_score_is_that_of_the_network_left_behind(
-    run_in: MakeRun, tmp_path: Path, optimizer: AdamW | Sgd
+    run_in: MakeRun, tmp_path: Path, optimizer: AdamW | Sgd, labels_objective: MakeObjective
 ) -> None:
     graph, run = with_learned_steps(small(), weights=True), run_in(tmp_path)
     before = {name: steps.size.detach().clone() for name, steps in learned_of(graph).items()}
-    trained = train(graph, objective=objective(), settings=Training(3, 16, optimizer), run=run)
+    trained = train(graph, objective=labels_objective(), settings=Training(3, 16, optimizer), run=run)
     after = {name: steps.size.detach() for name, steps in learned_of(graph).items()}
     assert len(before) == 6
     assert [name for name in before if torch.equal(before[name], after[name])] == []

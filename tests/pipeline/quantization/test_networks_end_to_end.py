@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -17,15 +17,11 @@ import torch.nn.functional as F
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from pipeline.candidate import Candidate
-from pipeline.data.dataset import Dataset, inputs_for_network
+from pipeline.data.dataset import Dataset
 from pipeline.graph.compare import agreement
 from pipeline.models.resnet_cifar import ResNetCifar
 from pipeline.models.text_encoder import TextEncoder
-from pipeline.stage import Run
-from pipeline.stages.build import Build
-from pipeline.stages.export import Export, answers_of_onnx
-from pipeline.stages.quantize import Quantize
+from pipeline.stages.export import answers_of_onnx
 
 
 def unit(
@@ -186,41 +182,26 @@ SHAPES = {"vectors": (20,), "encoder, pre-norm": (12,), "encoder, post-norm": (1
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_16_networks_answer_alike_in_torch_in_onnx_and_in_the_engine(
-    name: str,
-    run_in: Callable[..., Run],
-    candidate_in: Callable[..., Candidate],
-    tiny_data: Callable[..., Dataset],
-    tmp_path: Path,
+    name: str, way_of: Callable[..., Any], tiny_data: Callable[..., Dataset]
 ) -> None:
     network, integer, floating = NETWORKS[name]
     data = tiny_data(SHAPES.get(name, (3, 16, 16)))
     if name.startswith("encoder"):
         data = texts_from(data)
-    if not run_in(tmp_path).target.is_here():
-        pytest.skip("an x86 processor is missing")
-    teacher = candidate_in(tmp_path / "t", network, data)
-    runs = {each: run_in(tmp_path / each, dataset=data, teacher=teacher) for each in ("q", "e", "b")}
-    quantized = Quantize(training=None, samples=32)(teacher, runs["q"])
-    exported = Export(0.0)(quantized, runs["e"])
-    built = Build(0.0, best_of=False)(exported, runs["b"])
-    inputs = inputs_for_network(data, data.train.inputs)
-    with torch.inference_mode():
-        whole = teacher.module()(torch.from_numpy(inputs)).numpy()
-        fake = quantized.module()(torch.from_numpy(inputs)).numpy()
-    runner = runs["b"].target.engine.open(built.path, threads=1)
-    engine = runner(inputs)
-    runner.close()
+    way = way_of(network, data=data)
     # Outputs are compared by their largest difference over their size. Measured on 20 networks: up to 0.16 for what 8
     # bits cost a random network, 0.011 where float sums fall on the other side of a rounding, and 0.045 where integer
     # pooling and addition round in between. A quantizer in a wrong place costs more than the tolerances.
-    for reference, answers, tolerance in ((whole, fake, 0.25), (fake, answers_of_onnx(exported.path, inputs), 0.04), (
-        fake, engine, 0.1)):  # fmt: skip
+    written = answers_of_onnx(way.exported.path, way.inputs)
+    for reference, answers, tolerance in (
+        (way.whole, way.fake, 0.25), (way.fake, written, 0.04), (way.fake, way.engine, 0.1),
+    ):  # fmt: skip
         same = agreement(reference, answers)
         assert same.scale > 0
         assert same.largest / same.scale < tolerance
-    operators = built.facts["operators"]
+    operators = way.built.facts["operators"]
     assert (operators["integer"], operators["floating"]) == (integer, floating)
-    checked_as_a_graph(exported.path, weights=len(quantized.facts["placement"]["weights"]))
+    checked_as_a_graph(way.exported.path, weights=len(way.quantized.facts["placement"]["weights"]))
 
 
 def checked_as_a_graph(path: Path, *, weights: int) -> None:

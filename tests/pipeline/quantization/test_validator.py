@@ -34,6 +34,8 @@ from targets.schemes import TENSORRT as FUSED
 from targets.schemes import TENSORRT_FLOAT16 as HALF
 from targets.target import Scheme
 
+Change = Callable[..., onnx.ModelProto]
+Find = Callable[..., onnx.NodeProto]
 EVERY = (ONNX_RUNTIME, ONNX_RUNTIME_WITHOUT_VNNI, ONNX_RUNTIME_ON_ARM64, TENSORRT)
 SEVEN, EIGHT = scheme_from_features(()), scheme_from_features(("avx_vnni",))
 SYMMETRIC = Scheme(weight_bits=8, unsigned_activations=False, signed_zero_point=0, why="TensorRT's")
@@ -61,25 +63,6 @@ def made(scheme: Scheme, *, network: nn.Module | None = None, amax: float = 2.0)
     return lowered_for(onnx_of(quantized(graph, placement, amax=ranges, scheme=scheme), input_shape=SHAPE), scheme)
 
 
-def changed(model: onnx.ModelProto, name: str, value: np.ndarray | np.generic) -> onnx.ModelProto:
-    """In place: one constant replaced."""
-    constant = next(each for each in model.graph.initializer if each.name == name)
-    constant.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
-    return model
-
-
-def node_of(model: onnx.ModelProto, kind: str, place: int = 0) -> onnx.NodeProto:
-    found: list[onnx.NodeProto] = [node for node in model.graph.node if node.op_type == kind]
-    return found[place]
-
-
-def weight_of(model: onnx.ModelProto) -> onnx.NodeProto:
-    """The DequantizeLinear of the first convolution's weight."""
-    read = node_of(model, "Conv").input[1]
-    found: list[onnx.NodeProto] = [node for node in model.graph.node if read in node.output]
-    return found[0]
-
-
 @pytest.mark.parametrize(
     ("scheme", "rules"),
     [
@@ -100,7 +83,7 @@ def test_8_bit_weights_are_refused_at_each_of_3_convolutions_where_products_satu
     assert refusals(model, ONNX_RUNTIME) == []
 
 
-def test_tensorrt_gets_no_uint8_and_no_zero_point_of_128() -> None:
+def test_tensorrt_gets_no_uint8_and_no_zero_point_of_128(changed: Change, node_of: Find) -> None:
     model = made(SEVEN)
     pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     weights = [node for node in pairs if node.op_type == "DequantizeLinear" and "Conv" not in node.input[0]]
@@ -119,7 +102,9 @@ def test_tensorrt_gets_no_uint8_and_no_zero_point_of_128() -> None:
 
 @pytest.mark.parametrize("rules", EVERY, ids=lambda rules: rules.name)
 @pytest.mark.parametrize("value", [0.0, -0.1, np.nan, np.inf, 1e-42])
-def test_a_scale_of_0_or_less_or_no_number_is_refused_everywhere(rules: Rules, value: float) -> None:
+def test_a_scale_of_0_or_less_or_no_number_is_refused_everywhere(
+    rules: Rules, value: float, changed: Change, node_of: Find, weight_of: Find
+) -> None:
     scheme = SYMMETRIC if rules is TENSORRT else SEVEN
     model = made(scheme)
     quantize = node_of(model, "QuantizeLinear", 1)
@@ -134,7 +119,7 @@ def test_a_scale_of_0_or_less_or_no_number_is_refused_everywhere(rules: Rules, v
     assert said.startswith(f"{weight.name}: 2 of 8 scales are")
 
 
-def test_an_activation_scale_of_shape_1_is_refused_where_it_stands() -> None:
+def test_an_activation_scale_of_shape_1_is_refused_where_it_stands(changed: Change, node_of: Find) -> None:
     model = made(SEVEN)
     quantize = node_of(model, "QuantizeLinear")
     value = next(each for each in model.graph.initializer if each.name == quantize.input[1])
@@ -142,14 +127,14 @@ def test_an_activation_scale_of_shape_1_is_refused_where_it_stands() -> None:
     assert found == [f"{quantize.name}: the scale of an activation has shape (1,); store it as a scalar."]
 
 
-def test_a_pair_whose_2_nodes_differ_is_refused() -> None:
+def test_a_pair_whose_2_nodes_differ_is_refused(changed: Change, node_of: Find) -> None:
     model = made(SEVEN)
     dequantize = node_of(model, "DequantizeLinear")
     (said,) = refusals(changed(model, dequantize.input[1], np.float32(0.5)), ONNX_RUNTIME)
     assert said.startswith(f"{dequantize.name}: it has another scale or zero point than")
 
 
-def test_1_zero_point_that_2_nodes_share_is_refused_for_every_target() -> None:
+def test_1_zero_point_that_2_nodes_share_is_refused_for_every_target(node_of: Find) -> None:
     model = made(SYMMETRIC)
     first, second = node_of(model, "QuantizeLinear"), node_of(model, "QuantizeLinear", 1)
     second.input[2] = first.input[2]
@@ -159,7 +144,9 @@ def test_1_zero_point_that_2_nodes_share_is_refused_for_every_target() -> None:
     ]
 
 
-def test_asymmetric_weights_and_weights_of_uint8_and_scales_on_axis_1_are_refused() -> None:
+def test_asymmetric_weights_and_weights_of_uint8_and_scales_on_axis_1_are_refused(
+    changed: Change, node_of: Find, weight_of: Find
+) -> None:
     model = made(SEVEN)
     weight = weight_of(model)
     (said,) = refusals(changed(model, weight.input[2], np.array([0, 0, 5, 0, 0, 0, 0, 0], np.int8)), ONNX_RUNTIME)
@@ -195,7 +182,9 @@ def test_relu6_folds_at_scales_up_to_6_over_255(amax: float, codes: int | None) 
     assert ("Clip" in kinds) is (codes is not None)
 
 
-def test_a_channel_of_zeros_with_bias_one_half_goes_beyond_int32_and_onnx_runtime_answers_wrong() -> None:
+def test_a_channel_of_zeros_with_bias_one_half_goes_beyond_int32_and_onnx_runtime_answers_wrong(
+    node_of: Find, weight_of: Find
+) -> None:
     network = Small()
     with torch.no_grad():
         network.first.weight[2] = 0.0
@@ -226,7 +215,9 @@ def apart_from_reference(model: onnx.ModelProto, asked: dict[str, np.ndarray]) -
     return float(np.abs(session.run(None, asked)[0] - integers_of(model, asked)["output"]).max())
 
 
-def test_an_int32_bias_is_refused_by_tensorrt_and_by_onnx_runtime_where_its_scale_is_another() -> None:
+def test_an_int32_bias_is_refused_by_tensorrt_and_by_onnx_runtime_where_its_scale_is_another(
+    node_of: Find, weight_of: Find
+) -> None:
     for factor, refused in ((1.0, False), (1.01, True)):
         model = made(SYMMETRIC)
         conv, weight = node_of(model, "Conv"), weight_of(model)
@@ -248,7 +239,7 @@ def test_an_int32_bias_is_refused_by_tensorrt_and_by_onnx_runtime_where_its_scal
         assert len(said) == int(refused)
 
 
-def test_a_scale_that_is_computed_and_a_bias_of_nan_are_named() -> None:
+def test_a_scale_that_is_computed_and_a_bias_of_nan_are_named(changed: Change, node_of: Find) -> None:
     model = made(SEVEN)
     conv = node_of(model, "Conv")
     bias = np.zeros(8, np.float32)

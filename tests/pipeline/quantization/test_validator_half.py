@@ -12,25 +12,8 @@ from pipeline.quantization.validator import TENSORRT, TENSORRT_FLOAT16, refusals
 from targets.schemes import TENSORRT as SCHEME
 
 MakeGraph = Callable[..., onnx.ModelProto]
-
-
-def changed(model: onnx.ModelProto, name: str, value: np.ndarray | np.generic) -> onnx.ModelProto:
-    """In place: one constant replaced."""
-    constant = next(each for each in model.graph.initializer if each.name == name)
-    constant.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
-    return model
-
-
-def node_of(model: onnx.ModelProto, kind: str, place: int = 0) -> onnx.NodeProto:
-    found: list[onnx.NodeProto] = [node for node in model.graph.node if node.op_type == kind]
-    return found[place]
-
-
-def weight_of(model: onnx.ModelProto) -> onnx.NodeProto:
-    """The DequantizeLinear of the first convolution's weight."""
-    read = node_of(model, "Conv").input[1]
-    found: list[onnx.NodeProto] = [node for node in model.graph.node if read in node.output]
-    return found[0]
+Change = Callable[..., onnx.ModelProto]
+Find = Callable[..., onnx.NodeProto]
 
 
 def float32_graph(canonical_of: MakeGraph) -> onnx.ModelProto:
@@ -42,7 +25,9 @@ def scales_of(model: onnx.ModelProto, name: str) -> np.ndarray:
     return np.array(scales)
 
 
-def test_a_bias_of_100_000_and_a_scale_below_2_to_the_minus_17_are_named(canonical_of: MakeGraph) -> None:
+def test_a_bias_of_100_000_and_a_scale_below_2_to_the_minus_17_are_named(
+    canonical_of: MakeGraph, changed: Change, node_of: Find, weight_of: Find
+) -> None:
     wide = float32_graph(canonical_of)
     gemm, weight = node_of(wide, "Gemm", -1), weight_of(wide)
     changed(wide, gemm.input[2], np.array([0, 1e5, 0, 0], np.float32))
@@ -55,7 +40,9 @@ def test_a_bias_of_100_000_and_a_scale_below_2_to_the_minus_17_are_named(canonic
     assert second.startswith(f"{gemm.name}: its constant {gemm.input[2]} holds a value beyond 65504")
 
 
-def test_a_scale_of_2_to_the_minus_17_is_taken_and_1_of_half_of_it_is_not(canonical_of: MakeGraph) -> None:
+def test_a_scale_of_2_to_the_minus_17_is_taken_and_1_of_half_of_it_is_not(
+    canonical_of: MakeGraph, changed: Change, weight_of: Find
+) -> None:
     for exponent, refused in ((-17, 0), (-18, 1)):
         wide = float32_graph(canonical_of)
         weight = weight_of(wide)
@@ -64,7 +51,7 @@ def test_a_scale_of_2_to_the_minus_17_is_taken_and_1_of_half_of_it_is_not(canoni
         assert len(refusals(floats_halved(changed(wide, weight.input[1], scales)), TENSORRT_FLOAT16)) == refused
 
 
-def test_a_scale_of_600_takes_code_128_beyond_65504(canonical_of: MakeGraph) -> None:
+def test_a_scale_of_600_takes_code_128_beyond_65504(canonical_of: MakeGraph, changed: Change, node_of: Find) -> None:
     narrow = floats_halved(float32_graph(canonical_of))
     quantize = node_of(narrow, "QuantizeLinear", 1)
     for node in narrow.graph.node:
@@ -75,7 +62,9 @@ def test_a_scale_of_600_takes_code_128_beyond_65504(canonical_of: MakeGraph) -> 
     assert len(said) == 2  # the quantizer and its dequantizer
 
 
-def test_a_scale_of_1e_minus_9_is_0_in_half_precision_and_refused_as_that(canonical_of: MakeGraph) -> None:
+def test_a_scale_of_1e_minus_9_is_0_in_half_precision_and_refused_as_that(
+    canonical_of: MakeGraph, changed: Change, weight_of: Find
+) -> None:
     wide = float32_graph(canonical_of)
     weight = weight_of(wide)
     changed(wide, weight.input[1], np.full(8, 1e-9, np.float32))
@@ -83,7 +72,9 @@ def test_a_scale_of_1e_minus_9_is_0_in_half_precision_and_refused_as_that(canoni
     assert said[0].startswith(f"{weight.name}: 8 of 8 scales are 0; ")
 
 
-def test_float32_left_in_a_graph_of_half_precision_is_named_with_its_1_node(canonical_of: MakeGraph) -> None:
+def test_float32_left_in_a_graph_of_half_precision_is_named_with_its_1_node(
+    canonical_of: MakeGraph, changed: Change, node_of: Find
+) -> None:
     model = floats_halved(float32_graph(canonical_of))
     gemm = node_of(model, "Gemm", -1)
     changed(model, gemm.input[2], np.zeros(4, np.float32))

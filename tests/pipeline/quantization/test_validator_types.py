@@ -22,6 +22,8 @@ from targets.schemes import ARM64
 from targets.schemes import TENSORRT as TENSORRT_SCHEME
 
 MakeGraph = Callable[..., onnx.ModelProto]
+Change = Callable[..., onnx.ModelProto]
+Find = Callable[..., onnx.NodeProto]
 SEVEN = scheme_from_features(())
 EVERY = (ONNX_RUNTIME_WITHOUT_VNNI, ONNX_RUNTIME_ON_ARM64, TENSORRT)
 
@@ -34,25 +36,6 @@ def made(canonical_of: MakeGraph, rules: Rules) -> onnx.ModelProto:
     return model
 
 
-def changed(model: onnx.ModelProto, name: str, value: np.ndarray | np.generic) -> onnx.ModelProto:
-    """In place: one constant replaced."""
-    constant = next(each for each in model.graph.initializer if each.name == name)
-    constant.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
-    return model
-
-
-def node_of(model: onnx.ModelProto, kind: str, place: int = 0) -> onnx.NodeProto:
-    found: list[onnx.NodeProto] = [node for node in model.graph.node if node.op_type == kind]
-    return found[place]
-
-
-def weight_of(model: onnx.ModelProto) -> onnx.NodeProto:
-    """The DequantizeLinear of the first convolution's weight."""
-    read = node_of(model, "Conv").input[1]
-    found: list[onnx.NodeProto] = [node for node in model.graph.node if read in node.output]
-    return found[0]
-
-
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
@@ -62,7 +45,7 @@ def weight_of(model: onnx.ModelProto) -> onnx.NodeProto:
 )  # fmt: skip
 @pytest.mark.parametrize("rules", EVERY, ids=lambda rules: rules.name)
 def test_4_other_types_of_codes_are_refused_by_name_in_activations_and_weights(
-    kind: int, name: str, rules: Rules, canonical_of: MakeGraph
+    kind: int, name: str, rules: Rules, canonical_of: MakeGraph, node_of: Find, weight_of: Find
 ) -> None:
     model = made(canonical_of, rules)
     quantize, weight = node_of(model, "QuantizeLinear"), weight_of(model)
@@ -84,7 +67,7 @@ def retyped(model: onnx.ModelProto, name: str, kind: int) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("rules", EVERY, ids=lambda rules: rules.name)
 def test_a_scale_per_channel_of_an_activation_is_refused_with_its_8_channels(
-    rules: Rules, canonical_of: MakeGraph
+    rules: Rules, canonical_of: MakeGraph, changed: Change, node_of: Find
 ) -> None:
     model = made(canonical_of, rules)
     quantize = node_of(model, "QuantizeLinear", 1)
@@ -96,7 +79,7 @@ def test_a_scale_per_channel_of_an_activation_is_refused_with_its_8_channels(
 
 @pytest.mark.parametrize("rules", EVERY, ids=lambda rules: rules.name)
 def test_1_quantizer_without_its_dequantizer_and_1_dequantizer_without_a_quantizer_are_named(
-    rules: Rules, canonical_of: MakeGraph
+    rules: Rules, canonical_of: MakeGraph, node_of: Find
 ) -> None:
     model = made(canonical_of, rules)
     quantize = node_of(model, "QuantizeLinear")
@@ -117,7 +100,9 @@ def test_1_quantizer_without_its_dequantizer_and_1_dequantizer_without_a_quantiz
     ]
 
 
-def test_scales_per_block_and_1_type_from_an_attribute_are_refused(canonical_of: MakeGraph) -> None:
+def test_scales_per_block_and_1_type_from_an_attribute_are_refused(
+    canonical_of: MakeGraph, node_of: Find, weight_of: Find
+) -> None:
     model = made(canonical_of, ONNX_RUNTIME_WITHOUT_VNNI)
     quantize, weight = node_of(model, "QuantizeLinear"), weight_of(model)
     weight.attribute.append(helper.make_attribute("block_size", 16))
@@ -128,7 +113,9 @@ def test_scales_per_block_and_1_type_from_an_attribute_are_refused(canonical_of:
     ])  # fmt: skip
 
 
-def test_padding_in_integers_is_for_onnx_runtime_and_refused_for_1_runtime_by_name(canonical_of: MakeGraph) -> None:
+def test_padding_in_integers_is_for_onnx_runtime_and_refused_for_1_runtime_by_name(
+    canonical_of: MakeGraph, node_of: Find
+) -> None:
     model = lowered_for(canonical_of("option A", TENSORRT_SCHEME), TENSORRT_SCHEME)
     assert refusals(model, TENSORRT) == []
     padded = padded_in_integers(model)

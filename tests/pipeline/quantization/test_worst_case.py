@@ -1,10 +1,10 @@
 """Whether weights can saturate 16 bits: by hand, against every pair, and on the processor that saturates."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -20,6 +20,7 @@ from targets.reach.local import cpu_features, is_x86
 from targets.target import Scheme
 
 SHAPE = (8, 12, 12)
+Answers = Callable[..., np.ndarray]
 
 
 class Layers(nn.Module):
@@ -71,14 +72,6 @@ def product(weight: np.ndarray, *, clip: float | None = None, kind: type = np.ui
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def answered(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """By ONNX Runtime with every optimisation."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, inputs)[0])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +147,9 @@ def test_the_worst_codes_give_the_greatest_sum_of_the_layer_at_1_place_of_the_wo
 
 
 @pytest.mark.parametrize("bits", [7, 8])
-def test_onnx_runtime_departs_from_the_reference_at_the_worst_codes_of_8_bits_and_not_at_those_of_7(bits: int) -> None:
+def test_onnx_runtime_departs_from_the_reference_at_the_worst_codes_of_8_bits_and_not_at_those_of_7(
+    bits: int, answered: Answers
+) -> None:
     if not is_x86():
         pytest.skip("an x86 processor is missing")
     exact = [feature for feature in EXACT_AT_EIGHT_BITS if feature in cpu_features()]
@@ -170,7 +165,7 @@ def test_onnx_runtime_departs_from_the_reference_at_the_worst_codes_of_8_bits_an
 
 
 @pytest.mark.parametrize("highest", [127, 255])
-def test_64_weights_of_127_are_exact_on_every_x86_where_codes_end_at_127(highest: int) -> None:
+def test_64_weights_of_127_are_exact_on_every_x86_where_codes_end_at_127(highest: int, answered: Answers) -> None:
     if not is_x86():
         pytest.skip("an x86 processor is missing")
     model = product(np.full((64, 2), 127, np.int8), clip=float(highest))
@@ -196,7 +191,9 @@ def test_codes_up_to_129_are_exact_with_any_weights_of_8_bits(settings: dict[str
     assert not saturation(model)[0].can_saturate  # as its weights are
 
 
-def test_of_a_symmetric_student_3_of_5_layers_take_any_8_bits_without_vnni_and_onnx_runtime_agrees() -> None:
+def test_of_a_symmetric_student_3_of_5_layers_take_any_8_bits_without_vnni_and_onnx_runtime_agrees(
+    answered: Answers,
+) -> None:
     scheme = Scheme(weight_bits=8, unsigned_activations=False, signed_zero_point=128, why="symmetric, on x86")
     model = lowered_with(scheme)
     exact = exact_at_eight_bits(model)
@@ -213,7 +210,7 @@ def test_of_a_symmetric_student_3_of_5_layers_take_any_8_bits_without_vnni_and_o
             assert codes.max() <= 127
 
 
-def test_moved_codes_keep_the_127_they_end_at() -> None:
+def test_moved_codes_keep_the_127_they_end_at(answered: Answers) -> None:
     constants = {"s": np.float32(1), "z": np.uint8(0), "top": np.uint8(127), "w": np.full((4, 1), 127, np.int8),
                  "z8": np.int8(0), "shape": np.array([1, 4])}  # fmt: skip
     nodes = [

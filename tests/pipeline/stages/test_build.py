@@ -1,8 +1,7 @@
 """An INT8 engine that is slower for certain is not handed over; the float engine of the same network is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,34 +11,16 @@ import torch
 
 import pipeline.stages.build
 from pipeline.candidate import Candidate
-from pipeline.data.dataset import Dataset, inputs_for_network
+from pipeline.data.dataset import inputs_for_network
 from pipeline.manifest import onnx_file
 from pipeline.measure import measure
-from pipeline.models.resnet_cifar import ResNetCifar
 from pipeline.report_blocks import Table
 from pipeline.report_engine import rivals
 from pipeline.stage import Run
 from pipeline.stages.build import Build
-from pipeline.stages.export import Export
-from pipeline.stages.quantize import Quantize
 from pipeline.stages.rivals import Rival
 from pipeline.stages.same_answers import float_parent, torch_origin
 from targets.engines.ort import OnnxRuntime
-
-network = partial(ResNetCifar, 8, width=8, classes=4)
-
-
-@pytest.fixture
-def exported(
-    run_in: Callable[..., Run],
-    candidate_in: Callable[..., Candidate],
-    tiny_data: Callable[..., Dataset],
-    tmp_path: Path,
-) -> tuple[Candidate, Candidate, Run]:
-    """A float network, the ONNX file of its quantized child, and the run of a build."""
-    parent = candidate_in(tmp_path / "teacher", network, tiny_data())
-    child = Quantize(training=None)(parent, run_in(tmp_path / "quantize", teacher=parent))
-    return parent, Export(0.0)(child, run_in(tmp_path / "export", teacher=parent)), run_in(tmp_path / "build")
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, *, float_ms: float, int8_ms: float) -> None:

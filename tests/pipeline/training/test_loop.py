@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.data.augment import Augment
@@ -21,11 +20,8 @@ from pipeline.training.loop import Trained, Training, discard_checkpoint, train
 from pipeline.training.optimizers import AdamW, Sgd
 
 MakeRun = Callable[..., Run]
+MakeObjective = Callable[..., Callable[[nn.Module, Batch], Tensor]]
 SHORT = Training(epochs=3, batch=16, optimizer=Sgd(lr=0.05), augment=Augment(shift=1, flip=True, views=2))
-
-
-class Killed(BaseException):
-    """What a kill looks like from inside."""
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -35,19 +31,6 @@ def network(seed: int = 0) -> nn.Module:
             nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3),
             nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4),
         )  # fmt: skip
-
-
-def labels_objective(*, killed_at: int | None = None) -> Callable[[nn.Module, Batch], Tensor]:
-    calls = 0
-
-    def objective(module: nn.Module, batch: Batch) -> Tensor:
-        nonlocal calls
-        if calls == killed_at:
-            raise Killed
-        calls += 1
-        return F.cross_entropy(module(batch.inputs), batch.labels)
-
-    return objective
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
@@ -64,14 +47,20 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
     ],
 )
 def test_a_run_of_12_steps_killed_at_5_places_ends_with_the_bits_of_one_that_was_not(
-    run_in: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Sgd | AdamW, killed_at: int
+    run_in: MakeRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: Sgd | AdamW,
+    killed_at: int,
+    labels_objective: MakeObjective,
+    killed: type[BaseException],
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", -1.0)  # a checkpoint after every step
     settings = replace(SHORT, optimizer=optimizer)
     whole, broken, resumed = network(), network(), network(seed=1)
     expected = train(whole, objective=labels_objective(), settings=settings, run=run_in(tmp_path / "a"))
     run = run_in(tmp_path / "b")
-    with pytest.raises(Killed):
+    with pytest.raises(killed):
         train(broken, objective=labels_objective(killed_at=killed_at), settings=settings, run=run)
     if killed_at == 0:
         resumed = network()  # nothing was kept
@@ -82,9 +71,11 @@ def test_a_run_of_12_steps_killed_at_5_places_ends_with_the_bits_of_one_that_was
     assert len(got.history) == 3
 
 
-def test_a_checkpoint_of_other_settings_is_not_taken_up(run_in: MakeRun, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_settings_is_not_taken_up(
+    run_in: MakeRun, tmp_path: Path, labels_objective: MakeObjective, killed: type[BaseException]
+) -> None:
     run = run_in(tmp_path)
-    with pytest.raises(Killed):
+    with pytest.raises(killed):
         train(network(), objective=labels_objective(killed_at=9), settings=SHORT, run=run)
     assert (tmp_path / "training.safetensors").is_file()
     ended = train(network(), objective=labels_objective(), settings=replace(SHORT, epochs=2), run=run)
@@ -92,9 +83,11 @@ def test_a_checkpoint_of_other_settings_is_not_taken_up(run_in: MakeRun, tmp_pat
 
 
 @pytest.mark.parametrize("kept", [0, 100, -1])
-def test_a_damaged_checkpoint_means_starting_anew_with_all_12_steps(run_in: MakeRun, tmp_path: Path, kept: int) -> None:
+def test_a_damaged_checkpoint_means_starting_anew_with_all_12_steps(
+    run_in: MakeRun, tmp_path: Path, kept: int, labels_objective: MakeObjective, killed: type[BaseException]
+) -> None:
     run = run_in(tmp_path)
-    with pytest.raises(Killed):
+    with pytest.raises(killed):
         train(network(), objective=labels_objective(killed_at=9), settings=SHORT, run=run)
     checkpoint = tmp_path / "training.safetensors"
     data = checkpoint.read_bytes()
@@ -107,7 +100,7 @@ def test_a_damaged_checkpoint_means_starting_anew_with_all_12_steps(run_in: Make
 
 
 def test_of_3_epochs_the_best_is_kept_and_of_equals_the_latest(
-    run_in: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_in: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels_objective: MakeObjective
 ) -> None:
     seen: list[dict[str, Tensor]] = []
 
@@ -130,7 +123,9 @@ def test_of_3_epochs_the_best_is_kept_and_of_equals_the_latest(
         assert not trained.training
 
 
-def test_the_same_seed_gives_the_same_bits_twice_and_another_seed_others(run_in: MakeRun, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bits_twice_and_another_seed_others(
+    run_in: MakeRun, tmp_path: Path, labels_objective: MakeObjective
+) -> None:
     trained = [network() for _ in range(3)]
     for place, seed in enumerate((0, 0, 1)):
         run = run_in(tmp_path / str(place), seed=seed)
@@ -139,7 +134,9 @@ def test_the_same_seed_gives_the_same_bits_twice_and_another_seed_others(run_in:
     assert not same_weights(trained[0], trained[2])
 
 
-def test_the_random_state_of_3_libraries_is_left_as_it_was(run_in: MakeRun, tmp_path: Path) -> None:
+def test_the_random_state_of_3_libraries_is_left_as_it_was(
+    run_in: MakeRun, tmp_path: Path, labels_objective: MakeObjective
+) -> None:
     def states() -> tuple[Any, ...]:
         return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()  # noqa: NPY002
 
@@ -148,7 +145,7 @@ def test_the_random_state_of_3_libraries_is_left_as_it_was(run_in: MakeRun, tmp_
     assert states() == before
 
 
-def test_64_inputs_are_learned_in_10_epochs(run_in: MakeRun, tmp_path: Path) -> None:
+def test_64_inputs_are_learned_in_10_epochs(run_in: MakeRun, tmp_path: Path, labels_objective: MakeObjective) -> None:
     settings = replace(SHORT, epochs=10, augment=None)
     told: Trained = train(network(), objective=labels_objective(), settings=settings, run=run_in(tmp_path))
     assert told.history[-1].loss < told.history[0].loss < 3.0  # ln 4 = 1.39 is guessing
@@ -156,7 +153,9 @@ def test_64_inputs_are_learned_in_10_epochs(run_in: MakeRun, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("scale", "epochs"), [(0.01, 1), (0.5, 2), (1.0, 3), (2.0, 6)])
-def test_3_epochs_are_scaled_to_1_2_3_and_6(run_in: MakeRun, tmp_path: Path, scale: float, epochs: int) -> None:
+def test_3_epochs_are_scaled_to_1_2_3_and_6(
+    run_in: MakeRun, tmp_path: Path, scale: float, epochs: int, labels_objective: MakeObjective
+) -> None:
     run = run_in(tmp_path, epochs_scale=scale)
     assert len(train(network(), objective=labels_objective(), settings=SHORT, run=run).history) == epochs
 
@@ -170,7 +169,9 @@ def test_a_loss_that_is_no_number_stops_the_stage_at_its_epoch(run_in: MakeRun, 
         train(network(), objective=objective, settings=SHORT, run=run_in(tmp_path))
 
 
-def test_a_clip_of_1e_9_keeps_every_weight_within_12_steps_of_1e_9(run_in: MakeRun, tmp_path: Path) -> None:
+def test_a_clip_of_1e_9_keeps_every_weight_within_12_steps_of_1e_9(
+    run_in: MakeRun, tmp_path: Path, labels_objective: MakeObjective
+) -> None:
     trained, before = network(), network()
     settings = replace(SHORT, clip=1e-9, optimizer=Sgd(lr=1.0, momentum=0.0, weight_decay=0.0))
     train(trained, objective=labels_objective(), settings=settings, run=run_in(tmp_path))
@@ -179,7 +180,9 @@ def test_a_clip_of_1e_9_keeps_every_weight_within_12_steps_of_1e_9(run_in: MakeR
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
-def test_discarding_removes_the_1_checkpoint_and_may_be_done_twice(run_in: MakeRun, tmp_path: Path) -> None:
+def test_discarding_removes_the_1_checkpoint_and_may_be_done_twice(
+    run_in: MakeRun, tmp_path: Path, labels_objective: MakeObjective
+) -> None:
     train(network(), objective=labels_objective(), settings=SHORT, run=run_in(tmp_path))
     discard_checkpoint(tmp_path)
     discard_checkpoint(tmp_path)

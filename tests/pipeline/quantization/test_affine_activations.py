@@ -1,0 +1,342 @@
+"""Activations with a zero point of their own: in torch, in the file, in the engine, and where no target takes them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from calibration.observe import observe
+from calibration.observers.mse import MeanSquaredError
+from calibration.ranges import Ranges
+from calibration.samples import Samples
+from pipeline.graph.first_difference import points_of, values_at
+from pipeline.quantization.affine_quantizer import AffineQuantizer
+from pipeline.quantization.bias_grid import biases_on_grid
+from pipeline.quantization.fake_quant import (
+    GridPoint,
+    activation_quantizer,
+    affine_quantizer,
+    exportable,
+    has_quantizers,
+    is_activation_point,
+    switched_off,
+)
+from pipeline.quantization.functions_behind import functions_behind
+from pipeline.quantization.insert import calibrated, empty_quantized, point_name, watched
+from pipeline.quantization.integer_operators import centred
+from pipeline.quantization.integer_reference import differences, integers_of
+from pipeline.quantization.learned_steps import LearnedSteps, steps_fixed, with_learned_steps
+from pipeline.quantization.lowering import lowered_for
+from pipeline.quantization.placement import Placement
+from pipeline.quantization.quantized_graph import quantized_graph
+from pipeline.quantization.validator import TENSORRT as TENSORRT_RULES
+from pipeline.quantization.validator import refusals, rules_from_scheme
+from pipeline.quantization.worst_case import layer_alone, saturation, worst_codes
+from pipeline.stages.export import onnx_of
+from targets.devices.x86_cpu import scheme_from_features
+from targets.reach.local import is_x86
+from targets.schemes import ARM64, TENSORRT
+from targets.target import Scheme
+
+Answers = Callable[..., np.ndarray]
+SHAPE = (3, 12, 12)
+AVX2, VNNI = scheme_from_features(()), scheme_from_features(("avx512_vnni",))
+
+
+class Leaky(nn.Module):
+    """Convolutions with LeakyReLU, one of them depthwise and padded by hand, a signed residual sum, and pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, groups=8)
+        self.wide, self.act, self.mean = nn.Conv2d(8, 8, 1), nn.LeakyReLU(0.1, inplace=True), nn.AdaptiveAvgPool2d(1)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.stem(x))
+        x = x + self.wide(F.leaky_relu(self.deep(F.pad(x, (1, 1, 1, 1))), 0.1))
+        return self.last(torch.flatten(self.mean(self.act(self.wide(x))), 1))  # type: ignore[no-any-return]
+
+
+class Swish(nn.Module):
+    """SiLU, a residual sum, a concat and a sum that a convolution reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(16, 8, 1)
+        self.act, self.mean, self.last = nn.SiLU(), nn.AvgPool2d(2), nn.Linear(8 * 9, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.stem(x))
+        x = x + self.act(self.one(x))
+        x = self.act(self.two(torch.cat([x, self.one(x)], 1)))
+        return self.last(torch.flatten(self.mean(x), 1))  # type: ignore[no-any-return]
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"leaky": Leaky, "swish": Swish}
+
+
+def asked(size: float = 1.0, *, seed: int = 5, count: int = 1) -> np.ndarray:
+    """Inputs of a mean of 0.5, so that their own range is lopsided, too."""
+    return (size * np.random.default_rng(seed).normal(0.5, 1.0, size=(count, *SHAPE))).astype(np.float32)
+
+
+def float_network(name: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return NETWORKS[name]().eval()
+
+
+@cache
+def ranges_of(name: str) -> Ranges:
+    graph, placement = watched(float_network(name))
+    points = {point_name(each): MeanSquaredError() for each in placement.activations}
+    samples = Samples(asked(seed=1, count=16), origin="random")
+    return observe(graph, samples, points=points, affine=True, behind=functions_behind(graph))
+
+
+def student_of(name: str, scheme: Scheme) -> tuple[fx.GraphModule, Placement]:
+    graph, placement = watched(float_network(name))
+    student, placement = calibrated(graph, placement, ranges=ranges_of(name), scheme=scheme)
+    biases_on_grid(student)
+    return student.eval(), placement
+
+
+@cache
+def canonical_of(name: str, scheme: Scheme) -> onnx.ModelProto:
+    return onnx_of(student_of(name, scheme)[0], input_shape=SHAPE)
+
+
+# ── the quantizer ──
+
+
+def test_a_range_of_minus_1_to_4_1_takes_all_256_codes_and_half_of_them_without_a_zero_point() -> None:
+    quantizer = affine_quantizer(span=5.1, zero=50)  # s = 0.02, −1 is code 0, 4.1 code 255
+    values = torch.linspace(-1.0, 4.1, 10_001)
+    assert len(quantizer(values).unique()) == 256
+    assert len(activation_quantizer(amax=4.1, unsigned=False)(values).unique()) == 127 + 31 + 1  # −1 is code −31
+    found = quantizer(torch.tensor([-9.0, -1.0, 0.0, 0.011, 0.02, 4.1, 9.0]))
+    expected = torch.tensor([-1.0, -1.0, 0.0, 0.02, 0.02, 4.1, 4.1])
+    # Both the code and the shift are float32 multiples of s up to 5.1: 3 · 2⁻²³ each.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_0_stays_exactly_0_at_each_of_256_zero_points_in_torch_and_on_the_grid() -> None:
+    spans = torch.rand(256, generator=torch.Generator().manual_seed(0)) * 30 + 1e-3
+    for zero, span in enumerate(spans.tolist()):
+        quantizer = affine_quantizer(span=span, zero=zero)
+        assert float(quantizer(torch.zeros(1))) == 0.0
+        assert float(GridPoint(quantizer)(torch.zeros(1))) == 0.0
+
+
+@pytest.mark.parametrize("zero", [0, 1, 128, 240, 255])
+def test_10_000_values_lie_where_the_slow_version_puts_them(zero: int) -> None:
+    values = 3 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    quantizer, scale = affine_quantizer(span=5.0, zero=zero), 5.0 / 255
+    place = values.double() / scale
+    clear = (place - place.floor() - 0.5).abs() > 1e-3  # elsewhere it hangs on the last bits
+    assert int(clear.sum()) > 9_900
+    slow = (((place.round() + zero).clamp(0, 255) - zero) * scale).float()
+    # A code and the shift are float32 numbers up to 5, half a unit of 4.8e-7 off each.
+    torch.testing.assert_close(quantizer(values)[clear], slow[clear], rtol=0, atol=1e-6)
+    point = GridPoint(quantizer)
+    torch.testing.assert_close(point(values)[clear], slow[clear], rtol=0, atol=1e-6)
+    assert (point.lowest, point.highest, int(point.zero)) == (-zero, 255 - zero, zero)  # type: ignore[arg-type]
+
+
+def test_the_gradient_is_1_in_the_range_and_0_beyond_its_2_ends() -> None:
+    values = torch.tensor([-9.0, -1.1, -0.9, 0.0, 4.0, 4.2, 9.0], requires_grad=True)
+    affine_quantizer(span=5.1, zero=50)(values).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [0, 0, 1, 1, 1, 0, 0]
+
+
+def test_bfloat16_values_get_the_codes_that_they_get_in_float32() -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    quantizer = affine_quantizer(span=5.1, zero=50)
+    found = quantizer(values)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, quantizer(values.float()).bfloat16())
+    assert len(quantizer(values.float()).unique()) > 150  # of 256 codes, in 8 digits
+
+
+def test_a_dead_tensor_gives_0() -> None:
+    assert torch.equal(affine_quantizer(span=0.0, zero=7)(torch.zeros(3)), torch.zeros(3))
+
+
+@pytest.mark.parametrize("zero", [-1, 256])
+def test_2_zero_points_that_are_no_codes_are_refused(zero: int) -> None:
+    with pytest.raises(ValueError, match=r"one of the codes 0\.\.255"):
+        affine_quantizer(span=1.0, zero=zero)
+
+
+def test_it_is_switched_off_and_on_and_exported_like_any_other_1() -> None:
+    network = nn.Sequential(affine_quantizer(span=5.1, zero=50))
+    values = torch.linspace(-2, 6, 100)
+    expected = network(values)
+    with switched_off([network[0]]):
+        assert torch.equal(network(values), values)
+    assert torch.equal(network(values), expected)
+    assert has_quantizers(network)
+    exportable(network)
+    assert not has_quantizers(network)
+    assert is_activation_point(network[0])
+
+
+# ── learned steps ──
+
+
+def test_the_gradient_of_the_step_of_1200_numbers_is_that_of_autograd_through_the_slow_version() -> None:
+    torch.manual_seed(0)
+    values, weights, zero, sharing = torch.randn(6, 200), torch.randn(6, 200), 90, 200
+    steps = LearnedSteps(affine_quantizer(span=3.0, zero=zero))
+    fast, slow = values.clone().requires_grad_(), values.clone().requires_grad_()
+    step = torch.tensor(3.0 / 255, requires_grad=True)
+    (steps(fast) * weights).sum().backward()
+    scaled = step * (factor := (sharing * 255) ** -0.5) + (step * (1 - factor)).detach()
+    clipped = (slow / scaled).clamp(-zero, 255 - zero)
+    loss: Any = ((clipped + (clipped.round() - clipped).detach()) * scaled * weights).sum()
+    loss.backward()
+    assert fast.grad is not None and slow.grad is not None
+    assert steps.size.grad is not None and step.grad is not None
+    place = values / step.detach()
+    near = torch.minimum((place + zero).abs(), (place - 255 + zero).abs()) < 1e-2  # on a border within float32
+    assert int(near.sum()) < 10
+    torch.testing.assert_close(fast.grad[~near], slow.grad[~near], rtol=1e-5, atol=1e-6)
+    # Sums of 1 200 float32 numbers up to 255 in another order.
+    torch.testing.assert_close(steps.size.grad * steps.unit / 255, step.grad.flatten(), rtol=1e-4, atol=1e-3)
+
+
+def test_a_network_whose_steps_were_learned_is_the_same_again_and_keeps_its_zero_points() -> None:
+    student, placement = student_of("leaky", AVX2)
+    inputs = torch.from_numpy(asked())
+    expected, names = student(inputs), list(student.state_dict())
+    with_learned_steps(student)
+    assert torch.equal(student(inputs), expected)
+    with torch.no_grad():
+        for each in student.modules():
+            if isinstance(each, LearnedSteps):
+                each.size.mul_(0.7)
+    changed = student(inputs)
+    assert not torch.equal(changed, expected)
+    assert torch.equal(steps_fixed(student)(inputs), changed)
+    assert list(student.state_dict()) == names
+    assert sum(isinstance(each, AffineQuantizer) for each in student.modules()) == len(placement.affine)
+
+
+# ── which tensors, and what is kept of it ──
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_tensor_that_may_be_negative_has_a_zero_point_and_on_tensorrt_0_have(name: str) -> None:
+    _, placement = student_of(name, AVX2)
+    assert set(placement.affine) == {each for each, positive in placement.activations.items() if not positive}
+    assert len(placement.affine) >= 7
+    symmetric, placed = student_of(name, TENSORRT)
+    assert placed.affine == ()
+    assert not any(isinstance(each, AffineQuantizer) for each in symmetric.modules())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_student_comes_back_from_its_state_and_its_placement_as_json_to_the_bit(name: str) -> None:
+    student, placement = student_of(name, AVX2)
+    facts = json.loads(json.dumps(asdict(placement)))
+    empty = empty_quantized(lambda: float_network(name), scheme=AVX2, placement=facts)
+    empty.load_state_dict(student.state_dict(), strict=True)
+    inputs = torch.from_numpy(asked(count=4))
+    assert torch.equal(empty.eval()(inputs), student(inputs))
+    zeros = {int(each.zero) for each in empty.modules() if isinstance(each, AffineQuantizer)}
+    assert len(zeros - {0, 128}) >= 5
+
+
+def test_a_placement_of_before_with_4_fields_gives_symmetric_quantizers() -> None:
+    _, placement = student_of("leaky", AVX2)
+    old = {name: value for name, value in asdict(placement).items() if name != "affine"}
+    empty = empty_quantized(lambda: float_network("leaky"), scheme=AVX2, placement=old)
+    assert not any(isinstance(each, AffineQuantizer) for each in empty.modules())
+
+
+def test_of_a_leaky_network_3_points_are_read_by_their_activation_alone() -> None:
+    graph, placement = watched(float_network("leaky"))
+    behind = functions_behind(graph)
+    assert len(behind) == 3  # stem, deep, and the second call of wide; the first call goes into the sum
+    assert set(behind) <= {point_name(each) for each in placement.activations}
+    values = torch.tensor([-2.0, 3.0])
+    for function in behind.values():
+        torch.testing.assert_close(function(values.clone()), torch.tensor([-0.2, 3.0]), rtol=1e-6, atol=0)
+
+
+# ── torch, file and engine ──
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("scheme", [AVX2, VNNI, ARM64], ids=["AVX2", "VNNI", "ARM64"])
+def test_each_tensor_of_the_lowered_graph_is_the_canonical_one_on_inputs_of_4_sizes(name: str, scheme: Scheme) -> None:
+    canonical = canonical_of(name, scheme)
+    lowered = lowered_for(canonical, scheme)
+    onnx.checker.check_model(lowered, full_check=True)
+    assert refusals(lowered, rules_from_scheme(scheme)) == []
+    for size in (0.0, 0.1, 1.0, 100.0):
+        assert differences(canonical, lowered, {"input": asked(size)}) == ()
+    assert not any(node.op_type == "Pad" and "input" in node.input for node in lowered.graph.node)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_layer_of_torch_gives_the_codes_of_the_reference_but_1_in_100_on_an_edge(name: str) -> None:
+    model = canonical_of(name, AVX2)
+    graph, points = quantized_graph(model), points_of(model)
+    inputs = asked()
+    seen = values_at(exportable(student_of(name, AVX2)[0]), is_activation_point, inputs)
+    given = {}
+    for node, value in zip(points, seen, strict=True):
+        pair = graph.pair(node)
+        assert pair.zero.dtype == np.uint8
+        given[node.output[0]] = (np.rint(value / pair.scale) + pair.zero).astype(np.uint8)
+    computed = integers_of(model, {"input": inputs}, instead=given)
+    for codes, expected in given.items():
+        pair = graph.pair(graph.maker[codes])
+        apart = np.abs(centred(computed[codes], pair) - centred(expected, pair))
+        assert apart.max() <= 1
+        assert (apart > 0).mean() <= 0.01
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_runtime_answers_as_the_reference_within_1_step_of_the_last_codes(name: str, answered: Answers) -> None:
+    if not is_x86():
+        pytest.skip("an x86 processor is missing")
+    lowered = lowered_for(canonical_of(name, AVX2), AVX2)
+    for size in (1.0, 100.0):
+        inputs = {"input": asked(size)}
+        expected = integers_of(lowered, inputs, as_avx2=True)["output"]
+        # LeakyReLU and SiLU are computed in float on both sides: a value on an edge may get the next code.
+        room = 0.02 * float(np.abs(expected).max())
+        np.testing.assert_allclose(answered(lowered, inputs), expected, rtol=0, atol=room)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_7_bit_weights_cannot_saturate_16_bits_at_any_codes_whatever_the_zero_point(
+    name: str, answered: Answers
+) -> None:
+    lowered = lowered_for(canonical_of(name, AVX2), AVX2)
+    found = saturation(lowered)
+    assert len(found) >= 4
+    for each in found:
+        assert abs(each.worst_pair_sum) <= 255 * 63 * 2 == 32_130
+        assert not each.can_saturate
+        if is_x86():
+            alone, codes = layer_alone(lowered, each.node), worst_codes(lowered, each.node)
+            inputs = {alone.graph.input[0].name: codes}
+            assert np.array_equal(answered(alone, inputs), integers_of(alone, inputs)[alone.graph.output[0].name])
+
+
+def test_tensorrt_refuses_a_graph_with_zero_points_by_the_name_of_its_1st() -> None:
+    found = refusals(canonical_of("leaky", AVX2), TENSORRT_RULES)
+    assert any("uint8" in each for each in found)

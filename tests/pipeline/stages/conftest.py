@@ -1,0 +1,29 @@
+"""A quantized network on its way to an engine."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.candidate import Candidate
+from pipeline.data.dataset import Dataset
+from pipeline.models.resnet_cifar import ResNetCifar
+from pipeline.stage import Run
+from pipeline.stages.export import Export
+from pipeline.stages.quantize import Quantize
+
+network = partial(ResNetCifar, 8, width=8, classes=4)
+
+
+@pytest.fixture
+def exported(
+    run_in: Callable[..., Run],
+    candidate_in: Callable[..., Candidate],
+    tiny_data: Callable[..., Dataset],
+    tmp_path: Path,
+) -> tuple[Candidate, Candidate, Run]:
+    """A float network, the ONNX file of its quantized child, and the run of a build."""
+    parent = candidate_in(tmp_path / "teacher", network, tiny_data())
+    child = Quantize(training=None)(parent, run_in(tmp_path / "quantize", teacher=parent))
+    return parent, Export(0.0)(child, run_in(tmp_path / "export", teacher=parent)), run_in(tmp_path / "build")
