@@ -6,6 +6,8 @@ placement of quantizers know them; the batch axis is free whatever batch size th
 Operators by the ONNX reference (onnx.ai/onnx/operators), operator sets 9 to 20.
 """
 
+import copy
+import functools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +90,12 @@ def module_from_onnx(path: Path, *, outputs: tuple[str, ...] = ()) -> fx.GraphMo
     Raises:
         NetworkRefused: the file cannot be read, or holds something that has no torch form; the message names it.
     """
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    return copy.deepcopy(_network(path, outputs, stamp))
+
+
+@functools.lru_cache(maxsize=1)  # a run asks for its network a dozen times, and to build it takes a second
+def _network(path: Path, outputs: tuple[str, ...], _stamp: int) -> fx.GraphModule:
     model = model_from_file(path)
     kept = _outputs(model, outputs, path=path)
     source = _input(model, path=path)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 RECIPE = """
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,18 +39,17 @@ VIEWS = Augment(shift=1, flip=True, views=2)
 
 @dataclass(frozen=True)
 class Hold:
-    # A loss of zero that waits after the first checkpoint of a stage for as long as the file `hold` names the stage.
+    # A loss of zero that waits after the first checkpoint of its stage for as long as there is a file `hold-STAGE`.
     stage: str
     student_taps = ()
     teacher_taps = ()
 
     def __call__(self, student, teacher, labels):
-        while self.held() and list(Path("killed/work").glob(f"{self.stage}-*/training.safetensors")):
-            time.sleep(0.01)
+        hold = f"hold-{self.stage}"
+        if os.path.exists(hold) and list(Path("killed/work").glob(f"{self.stage}-*/training.safetensors")):
+            while os.path.exists(hold):  # nothing here has a finaliser, in which Python would drop a Ctrl-C
+                time.sleep(0.01)
         return 0.0 * student.logits.sum()
-
-    def held(self):
-        return Path("hold").exists() and Path("hold").read_text() == self.stage
 
 
 RECIPE = Recipe(
@@ -87,7 +87,7 @@ class Runs:
     def start(self, out: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
             [*self.command, *FLAGS, "--out", out], cwd=self.folder, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listening,
         )  # fmt: skip
         self.running.append(process)
         return process
@@ -112,10 +112,13 @@ def runs(world: Path, command_line: list[str], environment: dict[str, str]) -> I
             process.wait()
 
 
+def listening() -> None:
+    """Take a Ctrl-C as a terminal's programs do: what a shell starts with & ignores it, and so do its descendants."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    """Press Ctrl-C, and once more when the first was lost: Python drops an interrupt that meets a finaliser, and the
-    waiting loop of this recipe, which lists a folder a hundred times a second, is full of them.
-    """
+    """Press Ctrl-C, and once more when the first was lost: Python drops an interrupt that meets a finaliser."""
     process.send_signal(signal.SIGINT)
     try:
         return process.communicate(timeout=PATIENCE_S / 4)
@@ -133,8 +136,8 @@ def digests_of_weights(out: Path) -> dict[str, str]:
 def test_a_run_that_was_interrupted_and_then_killed_ends_with_the_weights_of_1_that_was_not(
     runs: Runs, quick: Any, warm: Any, warm_commands: Any
 ) -> None:
-    hold = runs.folder / "hold"
-    hold.write_text("distill")
+    first_hold, second_hold = (runs.folder / f"hold-{stage}" for stage in ("distill", "quantize"))
+    first_hold.touch()
     first = runs.start("killed")
     runs.wait_for_training(first, "distill")
 
@@ -151,7 +154,8 @@ def test_a_run_that_was_interrupted_and_then_killed_ends_with_the_weights_of_1_t
     assert "Traceback" not in stderr
     assert len(list((runs.folder / "killed" / "work").glob("teacher-*/result.json"))) == 1
 
-    hold.write_text("quantize")
+    first_hold.unlink()
+    second_hold.touch()
     second = runs.start("killed")
     runs.wait_for_training(second, "quantize")
     second.kill()
@@ -159,7 +163,7 @@ def test_a_run_that_was_interrupted_and_then_killed_ends_with_the_weights_of_1_t
     assert second.returncode == -signal.SIGKILL
     assert not (runs.folder / "killed" / "bundle").exists()
 
-    hold.unlink()
+    second_hold.unlink()
     third, whole = warm.run(
         [warm_commands.Command((*FLAGS, "--out", out), str(runs.folder)) for out in ("killed", "whole")]
     )

@@ -17,7 +17,10 @@ import numpy as np
 
 from int8_peers.opening import integer_operators, opened
 from int8_peers.task import Quantized, error_of
+from pipeline.data.fidelity import fidelity_of, sizes_of
+from pipeline.graph.compare import agreement
 from pipeline.store import read_json
+from targets.accuracy import top1
 from targets.intervals import paired_drop_interval, quantile_interval
 from targets.measurement import nearest_rank
 from targets.stopwatch import sample_ms, settle
@@ -54,11 +57,13 @@ def measured(network: Path, forms: Sequence[Engine], *, threads: int) -> list[di
     """A row per engine, JSON data; the first is what the others are compared with."""
     inputs, labels = np.load(network / "judged" / "inputs.npy"), np.load(network / "judged" / "labels.npy")
     rows: list[dict[str, Any]] = []
+    fidelity = fidelity_of(network / "given" / "float.onnx")
+    metric, sizes = fidelity or top1, sizes_of(fidelity)
     wanted = right = np.empty(0, np.float32)
     for form in forms:
         with closing(opened(form.path, runtime=form.quantized.runtime, threads=threads)) as runner:
             answers = np.concatenate([runner(inputs[place : place + 1]) for place in range(len(inputs))])
-        correct = (answers.argmax(1) == labels).astype(np.float32)
+        correct = np.asarray(metric(answers, labels))
         if not rows:
             wanted, right = answers, correct
         drop = paired_drop_interval(right.tolist(), correct.tolist())
@@ -66,8 +71,8 @@ def measured(network: Path, forms: Sequence[Engine], *, threads: int) -> list[di
         rows.append({
             "tool": form.tool, "runtime": form.quantized.runtime, "scheme": form.quantized.scheme, "n": len(labels),
             "accuracy": float(correct.mean()), "drop_points": [drop.low, drop.high],
-            "agreement": float((answers.argmax(1) == wanted.argmax(1)).mean()), "error": error_of(answers, wanted),
-            "integer": integer, "products": total, "right": [int(each) for each in correct],
+            "agreement": agreement(wanted, answers, sizes=sizes).equal_answers, "error": error_of(answers, wanted),
+            "integer": integer, "products": total, "right": [float(each) for each in correct],
         })  # fmt: skip
     for row, times in zip(rows, timed(forms, inputs[:1], threads=threads), strict=True):
         row["samples_ms"] = times

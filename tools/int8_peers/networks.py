@@ -3,9 +3,12 @@
     given/     float.onnx · calibration.npy · choosing.npy, labels.npy, answers.npy (of the float network), places.npy
     judged/    inputs.npy, labels.npy: the test, which no quantizer sees
 
+Of a detector the labels are the float network's answers, and "accuracy" is fidelity (pipeline/data/fidelity.py).
+
 Calibration inputs are drawn from the training and validation parts, and so are the choosing ones, which contain them.
 """
 
+import tarfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,14 +20,17 @@ from torch import nn
 
 from pipeline.data.cifar10 import Cifar10
 from pipeline.data.dataset import Dataset, DataSource, Split, inputs_for_network
+from pipeline.data.fidelity import fidelity_of
 from pipeline.data.find_files import find_file
 from pipeline.data.photographs import Photographs
-from pipeline.graph.onnx_from_torch import onnx_from_torch
+from pipeline.data.unlabelled import Unlabelled
+from pipeline.graph.module_from_onnx import module_from_onnx
 from pipeline.models.checkpoint import load_state, state_from_file
 from pipeline.models.mobilenet_v1 import mobilenet_v1_025
 from pipeline.models.mobilenet_v2 import mobilenet_v2
 from pipeline.models.resnet_cifar import resnet20, resnet56
 from pipeline.models.squeezenet import squeezenet_1_1
+from pipeline.stages.export import onnx_of
 from pipeline.store import digest_of, file_digest, read_json, write_json
 from targets.engines.ort import open_onnx
 
@@ -44,29 +50,48 @@ class Network:
     data: DataSource
 
 
-NETWORKS = (
+@dataclass(frozen=True)
+class Detector:
+    """A row whose network is an ONNX file that names no class.
+
+    file: to look for below the data folder · mean, std: of its pictures, which are those of COCO128
+    """
+
+    name: str
+    file: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+PICTURES = "coco128_train.tar"
+NETWORKS: tuple[Network | Detector, ...] = (
     Network("resnet20", resnet20, "resnet20-12fca82f.th", Cifar10()),
     Network("resnet56", resnet56, "resnet56-4bfd9763.th", Cifar10()),
     Network("mobilenet_v1", mobilenet_v1_025, "mobilenet_v1_x0.25_fp32.safetensors", Photographs()),
     Network("mobilenet_v2", mobilenet_v2, "mobilenet_v2_from_tflite_int8.safetensors", Photographs()),
     Network("squeezenet", squeezenet_1_1, "squeezenet1_1_from_ncnn_fp16.safetensors", Photographs()),
+    Detector("ultraface", "version-RFB-320.onnx", (127 / 255,) * 3, (128 / 255,) * 3),
+    Detector("fastestdet", "FastestDet.onnx", (0.0,) * 3, (1.0,) * 3),
 )
 
 
-def write_inputs(network: Network, data: Path, *, into: Path, calibration: int, seed: int) -> None:
+def write_inputs(network: Network | Detector, data: Path, *, into: Path, calibration: int, seed: int) -> None:
     """Write the files of a row below `into`, unless they are there already for the same weights and numbers."""
-    weights = find_file([network.weights], data, what=f"the weights of {network.name}")
+    name = network.weights if isinstance(network, Network) else network.file
+    weights = find_file([name], data, what=f"the weights of {network.name}")
     key = digest_of(network.name, file_digest(weights), calibration, seed)
     stated = into / "given" / "key.json"
     if stated.is_file() and read_json(stated) == key:
         return
-    dataset = network.data(data, cache=into.parent / "data")
-    module = network.factory()
-    load_state(module, state_from_file(weights), path=weights)
+    if isinstance(network, Network):
+        dataset, module = network.data(data, cache=into.parent / "data"), network.factory()
+        load_state(module, state_from_file(weights), path=weights)
+    else:
+        dataset, module = pictures_for(network, weights, data, into=into.parent), module_from_onnx(weights)
     for folder in ("given", "judged"):
         (into / folder).mkdir(parents=True, exist_ok=True)
     model = into / "given" / "float.onnx"
-    onnx.save(onnx_from_torch(module, input_shape=dataset.input_shape), model)
+    onnx.save(onnx_of(module, input_shape=dataset.input_shape), model)
     choosing, labels, places = drawn(dataset, calibration=calibration, seed=seed)
     with closing(open_onnx(model, threads=1)) as runner:
         answers = runner(choosing)
@@ -77,6 +102,19 @@ def write_inputs(network: Network, data: Path, *, into: Path, calibration: int, 
     np.save(into / "judged" / "inputs.npy", inputs_for_network(dataset, dataset.test.inputs))
     np.save(into / "judged" / "labels.npy", dataset.test.labels)
     write_json(stated, key)
+
+
+def pictures_for(network: Detector, model: Path, data: Path, *, into: Path) -> Dataset:
+    """The photographs of COCO128, and the float network's answers to them for labels."""
+    folder = into / "photographs"
+    with tarfile.open(find_file([PICTURES], data, what="the photographs of COCO128")) as archive:
+        for member in archive.getmembers():
+            file = archive.extractfile(member) if member.name.endswith(".jpg") else None
+            if file is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / Path(member.name).name).write_bytes(file.read())
+    source = Unlabelled(str(model), mean=network.mean, std=network.std, fidelity=fidelity_of(model))
+    return source(folder, cache=into / "data")
 
 
 def drawn(dataset: Dataset, *, calibration: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

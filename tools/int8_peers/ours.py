@@ -14,6 +14,7 @@ from int8_peers.opening import NOT_HANDED_OVER, TARGET, engine_of, engine_or_non
 from int8_peers.task import Found, Quantized, Task, Tried, judged
 from pipeline.compress import compress
 from pipeline.data.dataset import Dataset, Split
+from pipeline.data.fidelity import fidelity_of
 from pipeline.plan import Plan
 from pipeline.post_training import without_training
 from pipeline.progress import Quiet
@@ -29,20 +30,20 @@ PACKAGES = ("torch", "onnx", "onnxruntime")
 class GivenInputs:
     """The data source of a run over a task's folder."""
 
-    classes: int
-
     def __call__(self, folder: Path | None, *, cache: Path) -> Dataset:
         """The arrays in `folder`, dealt."""
         assert folder is not None
         inputs = np.load(folder / "choosing.npy")
-        labels = np.load(folder / "answers.npy").argmax(1)  # as the command labels them: what the float network says
+        answers, fidelity = np.load(folder / "answers.npy"), fidelity_of(folder / "float.onnx")
+        labels, names = answers.argmax(1), tuple(str(label) for label in range(answers.shape[1]))
+        if fidelity is not None:  # as the command labels them: with what the float network says
+            labels, names = fidelity.labels_from(answers), ()
         calibrated = np.load(folder / "places.npy")  # of the calibration inputs among the choosing ones
         rest = np.setdiff1d(np.arange(len(inputs)), calibrated)
 
         def split(name: str, places: np.ndarray) -> Split:
             return Split(name, inputs[places], labels[places], places)
 
-        names = tuple(str(label) for label in range(self.classes))
         return Dataset("given", split("train", rest[::2]), split("validation", calibrated), split("test", rest[1::2]),
                        labels=names)  # fmt: skip
 
@@ -51,7 +52,7 @@ def quantized(task: Task) -> Found:
     """The engine handed over, first; beside it those that were built and not handed over."""
     recipe = without_training(recipe_from_onnx(task.model))
     plan = Plan(
-        recipe=replace(recipe, data=GivenInputs(task.answers.shape[1])), target=target_named(TARGET),
+        recipe=replace(recipe, data=GivenInputs()), target=target_named(TARGET),
         budget=Budget(), out=task.folder / "run", data=task.model.parent, threads=task.threads,
     )  # fmt: skip
     journey = compress(plan, workers=start_workers(devices=1, hosts=1, threads=task.threads), progress=Quiet())

@@ -17,11 +17,14 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from int8_peers.opening import opened
+from pipeline.data.fidelity import fidelity_of
+from targets.accuracy import top1
 from targets.stopwatch import now_s
 
 Floats = NDArray[np.float32]
@@ -39,7 +42,7 @@ class Task:
     model: Path
     calibration: Floats
     choosing: Floats
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     answers: Floats
     folder: Path
     threads: int
@@ -122,7 +125,8 @@ def judged(task: Task, path: Path, *, runtime: str) -> tuple[float, float]:
     """Accuracy and error of a model on the choosing inputs."""
     with closing(opened(path, runtime=runtime, threads=task.threads)) as runner:
         answers = np.concatenate([runner(task.choosing[place : place + 1]) for place in range(len(task.choosing))])
-    return float((answers.argmax(1) == task.labels).mean()), error_of(answers, task.answers)
+    metric = fidelity_of(task.model) or top1
+    return float(metric(answers, task.labels).mean()), error_of(answers, task.answers)
 
 
 def error_of(answers: Floats, wanted: Floats) -> float:

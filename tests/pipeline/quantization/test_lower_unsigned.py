@@ -1,6 +1,7 @@
 """Activations stored around 128 instead of 0: not one bit of one answer changes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pipeline.quantization.lower_unsigned import activations_unsigned
 from pipeline.stage import Run
 from pipeline.stages.export import Export, answers_of_onnx
 from pipeline.stages.quantize import Quantize
+from targets.devices.x86_cpu import scheme_here
+from targets.find import target_named
 
 MakeRun = Callable[..., Run]
 NETWORKS = {
@@ -35,8 +38,10 @@ def exported(
     tiny_data: Callable[..., Dataset], tmp_path: Path,
 ) -> onnx.ModelProto:  # fmt: skip
     teacher = candidate_in(tmp_path / "t", NETWORKS[request.param], tiny_data())
-    quantized = Quantize(training=None, samples=32)(teacher, run_in(tmp_path / "q", teacher=teacher))
-    return onnx.load(Export(0.0)(quantized, run_in(tmp_path / "e", teacher=teacher)).path)
+    # Without zero points of their own, so that there are int8 activations to lower.
+    target = replace(target_named("x86-cpu"), scheme=lambda: replace(scheme_here(), affine_activations=False))
+    quantized = Quantize(training=None, samples=32)(teacher, run_in(tmp_path / "q", teacher=teacher, target=target))
+    return onnx.load(Export(0.0)(quantized, run_in(tmp_path / "e", teacher=teacher, target=target)).path)
 
 
 def zeros_of(model: onnx.ModelProto, kind: str) -> list[np.ndarray]:
