@@ -9,7 +9,8 @@ range (straight-through estimator; Jacob et al. 2018, arXiv:1712.05877, section 
 The edges: absl logs a warning for each `amax` that is set or loaded, so its logger is told to keep to errors · a state
 dict without the buffer makes loading call `.cuda()`, so the buffer always exists · its exporter knows 8-bit ranges only
 and freezes scales through `.item()`, so for export each quantizer gives way to `GridPoint`, which writes the two ONNX
-operators itself · `quant_modules.initialize()` patches torch globally and is never called.
+operators itself · `quant_modules.initialize()` patches torch globally and is never called · its calibrators import
+SciPy's statistics (later_statistics.py).
 """
 
 from collections.abc import Collection, Iterator
@@ -19,11 +20,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from absl import logging as absl_logging
-from pytorch_quantization.nn import TensorQuantizer
-from pytorch_quantization.tensor_quant import QuantDescriptor
 from torch import Tensor, nn
 
 from pipeline.quantization.affine_quantizer import STEPS, AffineQuantizer
+from pipeline.quantization.later_statistics import statistics_later
+
+with statistics_later():
+    from pytorch_quantization.nn import TensorQuantizer
+    from pytorch_quantization.tensor_quant import QuantDescriptor
 
 DEAD = 1e-4  # of the layer's largest weight: at 1e-5 ONNX Runtime's answers were still right, at 1e-7 they were not
 SMALLEST_AMAX = 1e-8  # a tensor that is always zero still needs a positive scale
