@@ -21,7 +21,7 @@ from pipeline.stages.export import onnx_of
 from pipeline.store import written_atomically
 from targets.errors import EngineRefused
 from targets.intervals import Interval, quantile_interval
-from targets.measurement import Pairs, interval_as_json, nearest_rank
+from targets.measurement import interval_as_json, nearest_rank
 from targets.runner import Engine
 from targets.side_by_side import timed_in_turns
 
@@ -106,8 +106,13 @@ def fastest(
     return best, unfit
 
 
+def times_as_fast(reference_ms: Sequence[float], candidate_ms: Sequence[float]) -> float:
+    """How many times as fast the candidate is: the median of the rounds' ratios."""
+    return nearest_rank(tuple(one / other for one, other in zip(reference_ms, candidate_ms, strict=True)), 0.5)
+
+
 def ratio_interval(reference_ms: Sequence[float], candidate_ms: Sequence[float]) -> Interval:
-    """Bounds of how many times as fast the candidate is: of the median of the rounds' ratios.
+    """Bounds of `times_as_fast`.
 
     What slows a whole round slows both of its calls, and leaves their ratio alone: on a busy machine the ratio of two
     medians was once known to 0.96–1.44, and that of the rounds of another sitting to 1 %.
@@ -127,12 +132,12 @@ def rows(
     one = inputs_for_network(run.dataset, run.dataset.validation.inputs[:1])
     seen: list[dict[str, Any]] = []
     for place, rival in enumerate(rivals):
-        pairs = Pairs(times_ms[yardstick], times_ms[place])
         seen.append({
             "name": rival.arithmetic, "runtime": rival.engine.runtime, "stage": rival.origin.stage,
-            "p50_ms": nearest_rank(times_ms[place], 0.5), "shipped": place == best, "speedup": pairs.speedup,
+            "p50_ms": nearest_rank(times_ms[place], 0.5), "shipped": place == best,
+            "speedup": times_as_fast(times_ms[yardstick], times_ms[place]),
             "interval": interval_as_json(ratio_interval(times_ms[yardstick], times_ms[place])),
-            "why_not": "" if place == best else unfit.get(place) or _slower(Pairs(times_ms[best], times_ms[place])),
+            "why_not": "" if place == best else unfit.get(place) or _slower(times_ms[best], times_ms[place]),
         })  # fmt: skip
         if best != 0 and place in (0, best):  # where the time goes in each, to see what lost
             layers = rival.engine.layer_times(rival.path, one, threads=run.threads)
@@ -140,8 +145,8 @@ def rows(
     return seen
 
 
-def _slower(pairs: Pairs) -> str:
+def _slower(best_ms: Sequence[float], times_ms: Sequence[float]) -> str:
     """Why this one is not handed over, from its times beside the one that is."""
-    bounds = ratio_interval(pairs.reference_ms, pairs.candidate_ms)
-    told = f"{pairs.speedup:.2f}× as fast (interval {bounds.low:.2f} to {bounds.high:.2f})"
-    return told if pairs.speedup < 1 else f"{told}, which is too little to be sure of, or to need another package for"
+    ratio, bounds = times_as_fast(best_ms, times_ms), ratio_interval(best_ms, times_ms)
+    told = f"{ratio:.2f}× as fast (interval {bounds.low:.2f} to {bounds.high:.2f})"
+    return told if ratio < 1 else f"{told}, which is too little to be sure of, or to need another package for"
