@@ -13,7 +13,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LONG = ("fashion-mnist", "cifar10-resnet56", "--no-training")
+LONG = ("fashion-mnist", "cifar10", "--no-training")
 MODELS = """
 from torch import nn
 

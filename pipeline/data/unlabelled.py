@@ -67,9 +67,10 @@ class Unlabelled:
             skipped = [line.removeprefix(f"{folder.as_posix()}/") for line in decoded.failed]
         inputs, places = _without_copies(inputs)
         if len(inputs) < FEWEST:
+            passed_over = f" {len(skipped)} files were passed over, the first: {skipped[0]}." if skipped else ""
             raise DataRefused(
                 f"{folder}: {len(inputs)} different inputs can be read, and at least {FEWEST} are needed to set the "
-                "ranges and to check the answers; a hundred are better."
+                f"ranges and to check the answers; a hundred are better.{passed_over}"
             )
         answers = self._answers(inputs, preprocess)
         labels: np.ndarray = answers.argmax(1).astype(np.int64) if self.fidelity is None else np.zeros(len(inputs))
@@ -129,7 +130,14 @@ def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape == shape:
         array = array[None]
     if array.shape[1:] != shape or array.dtype.kind not in "fiu":
-        raise DataRefused(f"{path} holds {array.dtype} of shape {array.shape}; the network takes (N, {shape}).")
+        wanted = ", ".join(map(str, shape))
+        raise DataRefused(
+            f"{path} holds {array.dtype} of shape {array.shape}; the network takes (N, {wanted}). Save the array "
+            "with its axes in that order, of that size, as float32."
+        )
+    finite = np.isfinite(array).reshape(len(array), -1).all(1)
+    if not finite.all():
+        raise DataRefused(f"{path} holds NaN or infinity, first in row {int(finite.argmin())}. Leave that input out.")
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
