@@ -135,7 +135,7 @@ def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             f"{path} holds {array.dtype} of shape {array.shape}; the network takes (N, {wanted}). Save the array "
             "with its axes in that order, of that size, as float32."
         )
-    finite = np.isfinite(array).reshape(len(array), -1).all(1)
+    finite = np.isfinite(array).all(tuple(range(1, array.ndim)))  # (N,)
     if not finite.all():
         raise DataRefused(f"{path} holds NaN or infinity, first in row {int(finite.argmin())}. Leave that input out.")
     return np.ascontiguousarray(array, dtype=np.float32)

@@ -13,6 +13,7 @@ operators itself · `quant_modules.initialize()` patches torch globally and is n
 SciPy's statistics (later_statistics.py).
 """
 
+import functools
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,21 +26,32 @@ from torch import Tensor, nn
 from pipeline.quantization.affine_quantizer import STEPS, AffineQuantizer
 from pipeline.quantization.later_statistics import statistics_later
 
-with statistics_later():
-    from pytorch_quantization.nn import TensorQuantizer
-    from pytorch_quantization.tensor_quant import QuantDescriptor
-
 DEAD = 1e-4  # of the layer's largest weight: at 1e-5 ONNX Runtime's answers were still right, at 1e-7 they were not
 SMALLEST_AMAX = 1e-8  # a tensor that is always zero still needs a positive scale
 SMALLEST_SPAN = 2.0**-20  # with a zero point: below 2⁻²⁴ the package answers 0 for every code, also for that of zero
 
 
+@functools.cache
+def package() -> tuple[type[nn.Module], Any]:
+    """pytorch-quantization's `TensorQuantizer` and `QuantDescriptor`."""
+    with statistics_later():
+        from pytorch_quantization.nn import TensorQuantizer
+        from pytorch_quantization.tensor_quant import QuantDescriptor
+    return TensorQuantizer, QuantDescriptor
+
+
+def tensor_quantizer(**settings: Any) -> nn.Module:
+    """A quantizer of the package with these settings of its descriptor."""
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    quantizer, descriptor = package()
+    return quantizer(descriptor(**settings))
+
+
 def activation_quantizer(*, amax: float, unsigned: bool) -> nn.Module:
     """An 8-bit quantizer of one scale: 0..255 when unsigned, else −128..127."""
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    quantizer = TensorQuantizer(QuantDescriptor(num_bits=8, unsigned=unsigned, narrow_range=False))
+    quantizer = tensor_quantizer(num_bits=8, unsigned=unsigned, narrow_range=False)
     quantizer.register_buffer("_amax", torch.tensor(max(amax, SMALLEST_AMAX)))
-    return quantizer  # type: ignore[no-any-return]
+    return quantizer
 
 
 def affine_quantizer(*, span: float, zero: int) -> nn.Module:
@@ -49,10 +61,9 @@ def affine_quantizer(*, span: float, zero: int) -> nn.Module:
 
 def weight_quantizer(weight: Tensor, *, bits: int, axis: int) -> nn.Module:
     """A symmetric quantizer with a scale per output channel: −63..63 for 7 bits, −127..127 for 8."""
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    quantizer = TensorQuantizer(QuantDescriptor(num_bits=bits, axis=(axis,), narrow_range=True))
+    quantizer = tensor_quantizer(num_bits=bits, axis=(axis,), narrow_range=True)
     quantizer.register_buffer("_amax", channel_amax(weight, axis=axis))
-    return quantizer  # type: ignore[no-any-return]
+    return quantizer
 
 
 def channel_amax(weight: Tensor, *, axis: int) -> Tensor:
@@ -164,12 +175,12 @@ def exportable(module: nn.Module) -> nn.Module:
 
 def has_quantizers(module: nn.Module) -> bool:
     """Whether any fake quantizer stands in the network."""
-    return any(isinstance(child, TensorQuantizer) for child in module.modules())
+    return any(isinstance(child, package()[0]) for child in module.modules())
 
 
 def is_quantizer(module: nn.Module) -> bool:
     """Whether a module is a fake quantizer itself."""
-    return isinstance(module, TensorQuantizer | AffineQuantizer)
+    return isinstance(module, (package()[0], AffineQuantizer))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import safetensors.numpy
 
 NUMBER = (int, float)
 STAGE = {
-    "name": str, "form": str, "reused": bool, "seconds": NUMBER, "accuracy": NUMBER, "accuracy_n": int,
+    "name": str, "metric": str, "form": str, "reused": bool, "seconds": NUMBER, "accuracy": NUMBER, "accuracy_n": int,
     "parameters": int, "macs": int, "size_bytes": int, "latency_p50_ms": NUMBER, "latency_p99_ms": NUMBER,
     "peak_memory_bytes": int, "reasons": dict, "verdicts": list,
 }  # fmt: skip
