@@ -1,4 +1,4 @@
-"""Which quantized tensors one activation function alone reads, and which one: it says what their ends are worth."""
+"""Which tensors one activation function alone reads, and which one: it says what their values are worth."""
 
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from calibration.two_ended import Function
 from pipeline.graph.trace import calls, layer_of, only_user
 from pipeline.quantization.insert import FOLDER
-from pipeline.quantization.placement import LEAKY_CALLS, LEAKY_LAYERS
+from pipeline.quantization.placement import LEAKY_CALLS, LEAKY_LAYERS, RELU_CALLS, RELU_LAYERS
 
 # Each value on its own, and the same for every channel.
 LAYERS = (
@@ -38,6 +38,15 @@ def functions_behind(graph: fx.GraphModule) -> dict[str, Function]:
             continue
         found[name] = _function(graph, after)
     return found
+
+
+def function_after(graph: fx.GraphModule, name: str) -> Function | None:
+    """The function that alone reads what the layer of node `name` writes, quantized in between or not; ReLUs too."""
+    after = only_user(next(node for node in graph.graph.nodes if node.name == name))
+    while after is not None and str(after.target).startswith(f"{FOLDER}."):
+        after = only_user(after)
+    known = after is not None and calls(graph, after, layers=(*LAYERS, *RELU_LAYERS), functions=(*CALLS, *RELU_CALLS))
+    return _function(graph, after) if known and after is not None else None
 
 
 def _function(graph: fx.GraphModule, node: fx.Node) -> Function:

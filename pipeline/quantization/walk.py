@@ -14,7 +14,7 @@ from pipeline.graph.trace import layer_of
 from pipeline.quantization.fake_quant import QuantizedWeight
 from pipeline.quantization.placement import WEIGHTED
 
-MOST_BYTES = 2**29  # of one walk's living tensors
+MOST_BYTES = 2**28  # of one walk's living tensors
 LEAST_SAMPLES = 16
 
 LayerTold = Callable[[int, int, str], None]  # layers done, layers in all, the name of the one that comes next
