@@ -23,7 +23,7 @@ import numpy as np
 from pipeline.data.preprocess import Preprocess, network_input
 from pipeline.errors import DataRefused
 
-VALUES_AT_ONCE = 1 << 22  # 27 pictures of 224×224: MobileNetV2 widens each to eight times as many values, twice
+VALUES_AT_ONCE = 1 << 21  # 13 pictures of 224×224: MobileNetV2 widens each to eight times as many values, twice
 PIECE_BYTES = 1 << 24  # how much of a memory map is looked at in one go: 16 MiB
 
 
@@ -237,6 +237,6 @@ def rows_at_once(shape: tuple[int, ...], *, most: int) -> int:
     """How many inputs of a shape a network answers at once: fewer of large ones, whose activations take gigabytes.
 
     >>> rows_at_once((3, 32, 32), most=256), rows_at_once((3, 224, 224), most=256)
-    (256, 27)
+    (256, 13)
     """
     return max(1, min(most, VALUES_AT_ONCE // max(1, math.prod(shape))))
