@@ -49,7 +49,7 @@ class Digits:
 def table() -> NDArray[np.float64]:
     """A row per picture: 64 grey values, then the digit (1797, 65).
 
-    From scikit-learn's own file: to import scikit-learn, which imports SciPy, takes one second and a half of a run.
+    From scikit-learn's own file: to import scikit-learn, which imports SciPy, takes more than a second of a run.
     """
     package = find_spec("sklearn")
     for folder in package.submodule_search_locations or () if package is not None else ():

@@ -63,7 +63,7 @@ def biases_corrected(
     """Correct the quantized graph, in place, towards `reference`, the float graph it was made from.
 
     inputs: some hundred that the network may meet; labels are not needed. Of large ones no more are used than walk.py
-        holds at once: 25 photographs have 75 000 positions to take the mean of where tensors are that large
+        holds at once
 
     A layer without a bias, which no batch norm was folded into, stays as it is: a new bias would be a new tensor in the
     file of weights. So does a layer that is called twice: its two calls want two biases.

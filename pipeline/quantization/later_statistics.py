@@ -1,6 +1,7 @@
 """SciPy's statistics, imported when they are first used.
 
-pytorch-quantization imports them for one of its calibrators, which nothing here calls; that is one second of every run.
+pytorch-quantization imports them for one of its calibrators, which nothing here calls; that is most of a second of
+every run.
 """
 
 import sys
