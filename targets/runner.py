@@ -79,6 +79,11 @@ class Engine(Protocol):
         """How its engine files end, with the dot."""
         ...
 
+    @property
+    def adds_before_rounding(self) -> bool:
+        """Whether a convolution that ends in a residual sum is added as it is, whatever quantizer stands between."""
+        ...
+
     def build(self, onnx_path: Path, engine_path: Path, *, threads: int) -> None:
         """Write the engine file, atomically.
 

@@ -22,6 +22,22 @@ from targets.find import target_named
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_configure() -> None:
+    """A worker of pytest-xdist, and all that it starts, keeps to its share of the cores.
+
+    Threads of one test that wait for a core another test is on spin, and both crawl.
+    """
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    cores = sorted(os.sched_getaffinity(0))
+    if worker is not None and workers is not None and len(cores) >= int(workers):
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: int(workers)])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole runs of the command come first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.parent not in (REPOSITORY / "tests", REPOSITORY / "tests" / "cli"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # on cores that others use too, threads that wait for each other are ten times slower

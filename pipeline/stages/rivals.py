@@ -7,7 +7,7 @@ is slower than the float one is never handed over, and a bundle needs another pa
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import onnx
 
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import inputs_for_network
+from pipeline.quantization.lower_tensorrt import additions_fused
 from pipeline.quantization.lowering import lowered_for
+from pipeline.quantization.unrounded_sums import dropped_places, without_points
 from pipeline.stage import Run
 from pipeline.stages.export import onnx_of
 from pipeline.store import written_atomically
@@ -69,6 +71,8 @@ def rivals_of(first: Rival, parent: Candidate | None, run: Run, *, further: bool
         rivals.append(Rival(FLOAT, first.engine, path, parent, (("float ONNX", source), ("lowered ONNX", lowered))))
     for engine in run.target.further_engines_here() if further else ():
         for rival in [each for each in rivals if each.engine is first.engine]:
+            if engine.adds_before_rounding and rival.arithmetic == INT8:
+                rival = with_sums_unrounded(rival, run)
             path = run.folder / f"{rival.arithmetic}{engine.suffix}"
             try:
                 engine.build(rival.files[-1][1], path, threads=run.threads)
@@ -77,6 +81,27 @@ def rivals_of(first: Rival, parent: Candidate | None, run: Run, *, further: bool
                 continue
             rivals.append(Rival(rival.arithmetic, engine, path, rival.origin, rival.files))
     return rivals
+
+
+def with_sums_unrounded(rival: Rival, run: Run) -> Rival:
+    """What an engine computes that adds before it rounds, written down: the same rival where there is nothing to add.
+
+    Its file and its engine path are the rival's, but for the residual sums.
+    """
+    canonical = onnx.load(rival.files[0][1])
+    places = dropped_places(canonical)
+    if not places or rival.origin.architecture is None:
+        return rival
+    source, lowered = run.folder / "sums-unrounded.onnx", run.folder / "sums-unrounded-lowered.onnx"
+    model = additions_fused(canonical)
+    for file, form in ((source, model), (lowered, lowered_for(model, run.target.scheme()))):
+        with written_atomically(file) as beside:
+            onnx.save(form, beside)
+    origin = replace(
+        rival.origin, stage=f"{rival.origin.stage}, sums unrounded", digest=f"{rival.origin.digest}-sums",
+        parent=rival.origin, architecture=without_points(rival.origin.architecture, places),
+    )  # fmt: skip
+    return replace(rival, origin=origin, files=(("ONNX, sums unrounded", source), ("lowered ONNX", lowered)))
 
 
 def timed(rivals: Sequence[Rival], run: Run) -> tuple[tuple[float, ...], ...]:

@@ -36,6 +36,7 @@ class Nothing:
     name: str = "nothing"
     runtime: str = "nothing 1"
     suffix: str = ".null.onnx"
+    adds_before_rounding: bool = False
 
     def build(self, onnx_path: Path, engine_path: Path, *, threads: int) -> None:
         """A copy of the ONNX file, if it can be read."""

@@ -39,6 +39,7 @@ class OnnxRuntime:
 
     name: str = "onnxruntime"
     suffix: str = ".engine.onnx"
+    adds_before_rounding: bool = False
 
     @property
     def runtime(self) -> str:

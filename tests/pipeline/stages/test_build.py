@@ -103,11 +103,11 @@ def test_of_4_engines_that_of_openvino_takes_1_ms_and_is_handed_over_with_its_ow
         return tuple((each,) * 400 for each in (2.0, 3.0, 1.0, 4.0))
 
     monkeypatch.setattr(pipeline.stages.build, "timed", times)
-    built = Build(0.0)(model, run)  # 0.0: OpenVINO adds a residual before it rounds, which random weights make much of
+    built = Build()(model, run)
     assert built.path.name == "int8.openvino"
     assert built.facts["runtime"].startswith("openvino ")
     assert built.facts["operators"]["integer"] == 7  # every convolution
-    assert onnx_file(built) == model.path
+    assert onnx_file(built).name == "sums-unrounded.onnx"  # what OpenVINO computes of a residual network
     assert [rival["shipped"] for rival in built.facts["rivals"]] == [False, False, True, False]
     assert built.facts["rivals"][2]["speedup"] == 3.0  # over the float engine of the target's own runtime
     assert built.facts["rivals"][0]["why_not"] == "0.50× as fast (interval 0.50 to 0.50)"
