@@ -22,10 +22,11 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from calibration.ranges import Ranges
 from calibration.samples import Samples
 from pipeline.quantization.bias_correction import biases_corrected
 from pipeline.quantization.fake_quant import switched_off
-from pipeline.quantization.insert import calibrated, watched
+from pipeline.quantization.insert import calibrated, point_name, watched
 from pipeline.quantization.layer_prices import Prices
 from pipeline.quantization.placement import Placement
 from pipeline.quantization.preparation import Prepared, answers_of
@@ -247,11 +248,23 @@ def relaxed(
     module: the float network that `found` was made from
     """
     graph, placement = watched(module, keep_float=keep_float)
-    student, placement = calibrated(graph, placement, ranges=found.ranges, scheme=scheme)
+    student, placement = calibrated(graph, placement, ranges=ranges_under(placement, found), scheme=scheme)
     given = found.student.state_dict()
     state = {name: given[name] if name in given else given[_inner(name)] for name in student.state_dict()}
     student.load_state_dict(state, strict=True)
     return student.eval(), placement
+
+
+def ranges_under(placement: Placement, found: Prepared) -> Ranges:
+    """The ranges of the points of another placement; a tensor that shared a quantizer with others keeps its range."""
+    ranges, notes = {}, {}
+    for producer in placement.activations:
+        seen = producer if producer in found.placement.activations else found.placement.repeats[producer]
+        name, known = point_name(producer), point_name(seen)
+        ranges[name] = found.ranges[known]
+        if known in found.ranges.notes:
+            notes[name] = found.ranges.notes[known]
+    return Ranges(ranges, notes)
 
 
 def polished(

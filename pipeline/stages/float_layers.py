@@ -10,11 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from calibration.ranges import Ranges
 from calibration.samples import Samples
-from pipeline.quantization.insert import point_name
 from pipeline.quantization.layer_prices import Prices
-from pipeline.quantization.mixed_precision import Aim, Mix, MixedPrecision, mixed, polished, relaxed
+from pipeline.quantization.mixed_precision import Aim, Mix, MixedPrecision, mixed, polished, ranges_under, relaxed
 from pipeline.quantization.preparation import Preparation, Prepared
 from pipeline.quantization.sensitivity import Exam, Moves
 from pipeline.stage import Run
@@ -50,10 +48,7 @@ class Bench:
             student, tried = polished(
                 student, self.samples, correct_biases=steps.correct_biases, rounding=steps.rounding, seed=self.run.seed
             )
-        points = [point_name(each) for each in placement.activations]
-        notes = {name: found.ranges.notes[name] for name in points if name in found.ranges.notes}
-        ranges = Ranges({name: found.ranges[name] for name in points}, notes)
-        return Prepared(student, placement, ranges, (*found.tried, *tried))
+        return Prepared(student, placement, ranges_under(placement, found), (*found.tried, *tried))
 
     def score(self, found: Prepared) -> float:
         """On the validation split."""

@@ -91,7 +91,17 @@ def test_shortcut_a_repeats_1_quantizer_behind_subsampling_and_padding() -> None
     }  # fmt: skip
 
 
-def test_a_concat_has_its_2_inputs_and_its_output_quantized() -> None:
+def test_a_concat_shares_1_quantizer_with_its_2_inputs_where_both_may_be_negative_or_neither() -> None:
+    def body(m: Any, x: Tensor) -> Any:
+        x = torch.cat([m.a(x), m.b(x)], 1)
+        return m.head(m.wide(x).mean((2, 3)))
+
+    placement = placed(body, wide=nn.Conv2d(8, 4, 1))
+    assert placement.activations == {"x": False, "a": False, "wide": False, "mean": False}
+    assert placement.repeats == {"b": "a", "cat": "a"}
+
+
+def test_a_concat_of_a_relu_and_a_signed_tensor_has_3_quantizers() -> None:
     def body(m: Any, x: Tensor) -> Any:
         x = torch.cat([m.relu(m.a(x)), m.b(x)], 1)
         return m.head(m.wide(x).mean((2, 3)))
@@ -102,15 +112,26 @@ def test_a_concat_has_its_2_inputs_and_its_output_quantized() -> None:
     }  # fmt: skip
 
 
+def test_2_concats_that_join_the_same_tensor_share_1_quantizer_of_all_4() -> None:
+    def body(m: Any, x: Tensor) -> Any:
+        one, other = m.relu(m.a(x)), m.relu(m.b(x))
+        first = torch.cat([m.relu(m.wide(torch.cat([one, other], 1))), other], 1)
+        return m.head(m.wide(first).mean((2, 3)))
+
+    placement = placed(body, wide=nn.Conv2d(8, 4, 1))
+    assert set(placement.activations) == {"x", "relu", "wide_1", "mean"}
+    assert placement.repeats == {"relu_1": "relu", "cat": "relu", "relu_2": "relu", "cat_1": "relu"}
+
+
 def test_2_halves_of_a_chunk_repeat_the_quantizer_and_the_tuple_has_none() -> None:
     def body(m: Any, x: Tensor) -> Any:
         one, other = m.relu(m.a(x)).chunk(2, dim=1)
         return m.head(m.b(torch.cat([other, one], 1)).mean((2, 3)))
 
     placement = placed(body)
-    assert placement.repeats == {"getitem": "relu", "getitem_1": "relu"}
+    assert placement.repeats == {"getitem": "relu", "getitem_1": "relu", "cat": "relu"}
     assert "chunk" not in placement.activations
-    assert placement.activations["cat"] is True
+    assert placement.activations["relu"] is True
 
 
 def test_a_dropout_has_no_quantizer_of_its_own() -> None:
