@@ -47,6 +47,7 @@ WORK = {
     "pipeline.stages.float_layers.validation_score": "evaluation",
     "pipeline.stages.quantize.observe": "calibration",
     "pipeline.measure._measure": "measuring",
+    "pipeline.measure.engine_of": "making engines to measure",
     "pipeline.stages.build.timed": "measuring",
     "pipeline.stages.same_answers.Parity.on": "comparing engine and network",
     "pipeline.stages.build.passed_hops": "comparing engine and network",
@@ -58,7 +59,6 @@ IMPORTING = "starting Python"
 REST = {
     "pipeline.workers.start_workers": "starting Fabric",
     "pipeline.compress.load_data": "reading the data",
-    "pipeline.measure.engine_of": "engines to measure",
     "pipeline.stages.prune.Prune._cut": "cutting channels",
     "pipeline.stages.prune.Prune._dropped": "choosing blocks",
     "pipeline.stages.quantize.watched": "placing quantizers",

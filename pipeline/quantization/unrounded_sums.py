@@ -14,15 +14,16 @@ import onnx
 from torch import fx, nn
 
 from pipeline.candidate import Architecture
-from pipeline.graph.first_difference import points_of
 from pipeline.quantization.fake_quant import is_quantizer
 from pipeline.quantization.lower_tensorrt import fused_additions
+from pipeline.quantization.quantized_graph import quantized_graph
 
 
 def dropped_places(model: onnx.ModelProto) -> tuple[int, ...]:
     """Which quantizers fall away, by their place among the activation quantizers of the canonical file."""
-    dropped = {each.dropped for each in fused_additions(model)}
-    return tuple(place for place, node in enumerate(points_of(model)) if node.output[0] in dropped)
+    graph, dropped = quantized_graph(model), {each.dropped for each in fused_additions(model)}
+    points = [node for node in graph.nodes if node.op_type == "QuantizeLinear" and node.input[0] not in graph.constants]
+    return tuple(place for place, node in enumerate(points) if node.output[0] in dropped)
 
 
 def without_points(architecture: Architecture, places: Collection[int]) -> Architecture:
