@@ -6,6 +6,7 @@ It is plain JSON data, without a path of the machine it was made on.
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -86,6 +87,7 @@ def engine_as_json(
     said = journey.last.candidate.facts.get("runtime")
     runtime = plan.target.engine_of(said)
     operators = runtime.operators(engine)
+    why_float = journey.last.candidate.facts.get("why_float") or {}
     times: list[Any] = []
     why = ""
     try:
@@ -100,7 +102,7 @@ def engine_as_json(
         "integer_ops": operators.integer,
         "float_ops": operators.floating,
         "cpu_features": list(conditions.cpu_features if conditions else cpu_features()),
-        "operators": [_plain(row) for row in operators.rows],
+        "operators": [_plain(replace(row, why=why_float.get(row.name, row.why))) for row in operators.rows],
         "layer_times": times,
         "layer_times_missing": why,
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.report_blocks import Cell, Code, Figure, Listing, Mark, Part, Section, Table
 from pipeline.report_charts import Bar, bars_chart, histogram_chart, histogram_range
+from pipeline.report_kernels import engine_name, mixed_kernels
 from pipeline.report_words import DASH, GAP, digits, factor, grouped, list_words, milliseconds, percent, points, size
 
 Manifest = Mapping[str, Any]
@@ -101,10 +102,12 @@ def parity(manifest: Manifest) -> Section | None:
     same = manifest["stages"][-1]["facts"]["agreement"]
     unequal = round(same["inputs"] * (1 - same["equal_answers"]))
     settled = ""
+    # An engine with float kernels rounds on its own way to an answer (stages/same_integers.py).
+    what = "codes in every layer" if manifest["stages"][-1]["facts"].get("why_float") else "answer to each"
     if same.get("in_integers"):
         settled = (
             f" {grouped(same['in_integers'])} of them differ clearly, because torch's roundings in float32 add up; the "
-            "integers of the quantized network, computed a second time in numpy, give the engine's answer to each, and "
+            f"integers of the quantized network, computed a second time in numpy, give the engine's {what}, and "
             "layer by layer torch gives the same codes."
         )
     return Section(
@@ -141,8 +144,8 @@ def rivals(manifest: Manifest) -> Section | None:
         return None
     rows: list[tuple[Cell, ...]] = [
         (
-            rival["name"], rival["runtime"], rival["stage"], milliseconds(rival["p50_ms"]), factor(rival["speedup"]),
-            "yes" if rival["shipped"] else f"no: {rival['why_not']}",
+            engine_name(rival), rival["runtime"], rival["stage"], milliseconds(rival["p50_ms"]),
+            factor(rival["speedup"]), "yes" if rival["shipped"] else f"no: {rival['why_not']}",
         )
         for rival in seen
     ]  # fmt: skip
@@ -158,6 +161,7 @@ def rivals(manifest: Manifest) -> Section | None:
             f"In {seen[0]['runtime']} the INT8 engine is {factor(seen[0]['speedup'])} as fast as the float engine of "
             f"the same network (interval {low} to {high}).",
         )
+    parts += mixed_kernels(seen, manifest["stages"][-1]["facts"].get("mixed") or ())
     for rival in seen:
         kinds: dict[str, float] = {}
         for layer in rival.get("layers", ()):

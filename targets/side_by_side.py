@@ -16,16 +16,24 @@ WARMING_S = 3.0
 
 
 def timed_in_turns(
-    entries: Sequence[tuple[Engine, Path]], *, inputs: NDArray[np.float32], threads: int, seed: int
+    entries: Sequence[tuple[Engine, Path]],
+    *,
+    inputs: NDArray[np.float32],
+    threads: int,
+    seed: int,
+    rounds: int | None = None,
+    warming_s: float = WARMING_S,
 ) -> tuple[tuple[float, ...], ...]:
     """The latencies of each engine file on the same input in ms, taken in turns; sample i of each in the same round.
 
     entries: a runtime and its file · inputs: one batch, (1, …)
+    rounds: how many; None: as many as fit into 1.5 s for each, and at least the 299 that bound a p99
     """
     with ExitStack() as opened:
         calls = [
             partial(opened.enter_context(closing(engine.open(path, threads=threads))), inputs)
             for engine, path in entries
         ]
-        slowest_ms = max(settle(call, max_seconds=WARMING_S)[1] for call in calls)
-        return sample_turns_ms(calls, count=count_for(slowest_ms, seconds=SAMPLING_S), seed=seed)
+        slowest_ms = max(settle(call, max_seconds=warming_s)[1] for call in calls)
+        count = count_for(slowest_ms, seconds=SAMPLING_S) if rounds is None else rounds
+        return sample_turns_ms(calls, count=count, seed=seed)

@@ -19,7 +19,7 @@ import torch
 from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from targets.engines.session import open_session, runner_of
+from targets.engines.session import joined, open_session, runner_of
 
 NOTABLE = 0.01  # share of codes; roundings at the middle between two codes stay far below
 
@@ -52,7 +52,7 @@ def differences(
         raise ValueError(f"{len(points)} quantizers in the file and {len(seen)} calls in torch: they cannot be matched")
     written = {name for node in lowered.graph.node for name in node.output}
     kept = [(node, value) for node, value in zip(points, seen, strict=True) if node.output[0] in written]
-    codes = _codes_of(lowered, [node.output[0] for node, _ in kept], inputs)
+    codes, _ = codes_of(lowered, [node.output[0] for node, _ in kept], inputs)
     grid = {node.output[0]: _grid(node, lowered) for node in lowered.graph.node if node.op_type == "QuantizeLinear"}
     rows = []
     for node, value in kept:
@@ -108,8 +108,10 @@ def _grid(node: NodeProto, model: onnx.ModelProto) -> tuple[float, int]:
     return float(scale), int(zero)
 
 
-def _codes_of(lowered: onnx.ModelProto, names: list[str], inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """The integers of the named tensors, (N, …) each, from the optimised runtime."""
+def codes_of(
+    lowered: onnx.ModelProto, names: list[str], inputs: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The integers of the named tensors, (N, …) each, from the optimised runtime, and the answers beside them."""
     watched = onnx.ModelProto()
     watched.CopyFrom(lowered)
     answers = [each.name for each in watched.graph.output]
@@ -120,5 +122,7 @@ def _codes_of(lowered: onnx.ModelProto, names: list[str], inputs: np.ndarray) ->
         session = open_session(path, threads=1, optimize=True)
         with closing(runner_of(session, path=path)) as runner:
             door = runner.door
-            rows = [session.run(names, {door.name: inputs[place : place + 1]}) for place in range(len(inputs))]
-    return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
+            asked = [*names, *answers]
+            rows = [session.run(asked, {door.name: inputs[place : place + 1]}) for place in range(len(inputs))]
+    codes = {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
+    return codes, np.concatenate([joined(row[len(names) :]) for row in rows])

@@ -10,18 +10,19 @@ and out. So it costs a fifth of its float time at the least.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx
 import torch
+from onnx import NodeProto
 from torch import Tensor, fx, nn
 
 from pipeline.graph.trace import layer_of
 from pipeline.quantization.fake_quant import QuantizedWeight
 from pipeline.quantization.placement import WEIGHTED
-from pipeline.quantization.quantized_graph import PRODUCTS, quantized_graph
+from pipeline.quantization.quantized_graph import PRODUCTS, QuantizedGraph, quantized_graph
 from targets.runner import LayerTime
 
 # What a runtime computes in one go with the product before it.
@@ -78,26 +79,43 @@ def times_by_layer(
 
     model: what the engine was built from · layers: as they are called, which is the order of the file
     """
+    layer_of_operator = operators_layers(model, layers=layers)
+    found: dict[str, float] = {}
+    for row in times:
+        layer = layer_of_operator(row.name)
+        if layer is not None:
+            found[layer] = found.get(layer, 0.0) + row.median_ms
+    return found if set(found) == set(layers) else None
+
+
+def operators_layers(model: onnx.ModelProto, *, layers: Sequence[str]) -> Callable[[str], str | None]:
+    """Says which layer an operator of the engine belongs to by its name; None: it is no product's.
+
+    model, layers: as above; layers of another number than the products belong to none
+    """
     graph = quantized_graph(model)
-    products = [
+    products = stored_products(graph)
+    pairs = zip(products, layers, strict=True) if len(products) == len(layers) else ()
+    layer_of_output = {node.output[0]: layer for node, layer in pairs}
+    by_name = {node.name: node for node in graph.nodes}
+
+    def layer_of_operator(operator: str) -> str | None:
+        name = ADDED_TO_NAMES.sub("", operator)
+        node = by_name.get(name) or graph.maker.get(name)
+        while node is not None and node.op_type in JOINED:
+            node = graph.maker.get(node.input[0])
+        return layer_of_output.get(node.output[0]) if node is not None else None
+
+    return layer_of_operator
+
+
+def stored_products(graph: QuantizedGraph) -> list[NodeProto]:
+    """The products with stored weights, quantized or not, in the order of the file."""
+    return [
         node for node in graph.nodes
         if node.op_type in (*PRODUCTS, "ConvTranspose")
         and (node.input[1] in graph.constants or graph.weight(node) is not None)
     ]  # fmt: skip
-    if len(products) != len(layers):
-        return None
-    layer_of_output = {node.output[0]: layer for node, layer in zip(products, layers, strict=True)}
-    by_name = {node.name: node for node in graph.nodes}
-    found: dict[str, float] = {}
-    for row in times:
-        name = ADDED_TO_NAMES.sub("", row.name)
-        node = by_name.get(name) or graph.maker.get(name)
-        while node is not None and node.op_type in JOINED:
-            node = graph.maker.get(node.input[0])
-        layer = layer_of_output.get(node.output[0]) if node is not None else None
-        if layer is not None:
-            found[layer] = found.get(layer, 0.0) + row.median_ms
-    return found if set(found) == set(layers) else None
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from pipeline.quantization.integer_operators import bias_codes
-from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, quantized_graph
+from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, nodes_read, quantized_graph
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def linear_in_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     lowered = onnx.ModelProto()
     lowered.CopyFrom(model)
     del lowered.graph.node[:]
-    lowered.graph.node.extend(_living(nodes, model))
+    lowered.graph.node.extend(nodes_read(nodes, model))
     read = {name for node in lowered.graph.node for name in node.input}
     del lowered.graph.initializer[:]
     lowered.graph.initializer.extend(each for each in constants if each.name in read)
@@ -78,7 +78,7 @@ def _linear(product: NodeProto, graph: QuantizedGraph, shapes: dict[str, tuple[i
     outputs = graph.constants[weight.input[0]].shape[0 if turned else 1]
     plain = (attribute(product, "alpha", 1.0), attribute(product, "beta", 1.0), attribute(product, "transA", 0))
     if (
-        _is_quantized(last.output[0], graph)
+        graph.is_quantized(last.output[0])
         or plain != (1, 1, 0)
         or bias is None
         or bias.shape != (outputs,)
@@ -87,13 +87,6 @@ def _linear(product: NodeProto, graph: QuantizedGraph, shapes: dict[str, tuple[i
     ):
         return None
     return _Linear(product, last, source, weight, bias, turned, shape)
-
-
-def _is_quantized(name: str, graph: QuantizedGraph) -> bool:
-    """Whether a quantizer reads the tensor, behind ReLUs and clips or not."""
-    readers = graph.readers.get(name, ())
-    clipped = [each.output[0] for each in readers if each.op_type in ("Relu", "Clip")]
-    return any(each.op_type == "QuantizeLinear" for each in readers) or any(_is_quantized(n, graph) for n in clipped)
 
 
 def _weight(product: NodeProto, graph: QuantizedGraph) -> tuple[NodeProto | None, bool]:
@@ -141,17 +134,6 @@ def _in_integers(layer: _Linear, graph: QuantizedGraph, constants: list[TensorPr
         shape = stored("shape", np.array(layer.shape))
         nodes.append(helper.make_node("Reshape", [answers, shape], [layer.last.output[0]], name=f"{name}.unflatten"))
     return nodes
-
-
-def _living(nodes: list[NodeProto], model: onnx.ModelProto) -> list[NodeProto]:
-    """The nodes that something still reads, in their order."""
-    wanted = {each.name for each in model.graph.output}
-    living = []
-    for node in reversed(nodes):
-        if wanted & set(node.output):
-            wanted |= set(node.input)
-            living.append(node)
-    return living[::-1]
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

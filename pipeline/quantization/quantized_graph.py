@@ -6,6 +6,7 @@ An integer step is what a runtime replaces by one integer operator:
     DequantizeLinear … → Conv → Add(DequantizeLinear) → (Relu | Clip)* → QuantizeLinear      TensorRT only
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,12 @@ class QuantizedGraph:
         """The DequantizeLinear of stored integers that is the second input of a product."""
         pair = self.dequantizer(node.input[1]) if node.op_type in PRODUCTS else None
         return pair if pair is not None and pair.input[0] in self.constants else None
+
+    def is_quantized(self, name: str) -> bool:
+        """Whether a quantizer reads the tensor, behind ReLUs and clips or not."""
+        readers = self.readers.get(name, ())
+        clipped = [each.output[0] for each in readers if each.op_type in ("Relu", "Clip")]
+        return any(each.op_type == "QuantizeLinear" for each in readers) or any(map(self.is_quantized, clipped))
 
     def quantizer(self, name: str) -> NodeProto | None:
         """The QuantizeLinear that makes these codes, if one does, also when they are moved or cut behind it."""
@@ -169,6 +176,17 @@ def quantized_graph(model: onnx.ModelProto) -> QuantizedGraph:
         readers=readers,
         outputs=frozenset(each.name for each in model.graph.output),
     )
+
+
+def nodes_read(nodes: Sequence[NodeProto], model: onnx.ModelProto) -> list[NodeProto]:
+    """Those whose results something still reads, or the model gives, in their order."""
+    wanted = {each.name for each in model.graph.output}
+    kept = []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:

@@ -1,7 +1,8 @@
 """Lower the ONNX file for the target's integer kernels, build the engine, check its answers, and ship the fastest one.
 
-A quantized network is built a second time from its float parent, and both in the target's further runtimes where those
-are installed. All are timed in turns on the target (rivals.py), and the report says why those that lost did.
+A quantized network is built a second time from its float parent, a third time with those layers in float kernels whose
+integer kernels are the slower ones, and all in the target's further runtimes where those are installed. They are timed
+in turns on the target (rivals.py), and the report says why those that lost did.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pipeline.quantization.fake_quant import has_quantizers
 from pipeline.quantization.lowering import lowered_for
 from pipeline.quantization.validator import refusals, rules_from_scheme
 from pipeline.stage import Run
+from pipeline.stages.mixed_kernels import with_mixed
 from pipeline.stages.rivals import FLOAT, INT8, Rival, fastest, rivals_of, rows, timed
 from pipeline.stages.same_answers import Parity, float_parent, passed_hops, torch_origin, where_they_part
 from pipeline.store import written_atomically
@@ -33,11 +35,13 @@ class Build:
         aside, and those that the student's own integers give (decision 0016)
     best_of: build the float parent too, and hand over the faster engine
     further_engines: build both in the target's further runtimes as well, where they are installed
+    float_kernels: give layers that are slower in integers their float kernels, on the same grid (decision 0019)
     """
 
     least_equal: float = 0.999
     best_of: bool = True
     further_engines: bool = True
+    float_kernels: bool = True
     limits: Budget = Budget()
     name: str = "build"
 
@@ -68,8 +72,9 @@ class Build:
                 f"The engine is kept at {path}; leave that layer out of the quantize stage, or report both files."
             )
         seen: list[dict[str, Any]] = []
+        tried: list[dict[str, Any]] = []
         if run.target.answers and self.best_of:
-            shipped, seen = self._fastest(shipped, candidate, run, parity)
+            shipped, seen, tried = self._fastest(shipped, candidate, run, parity)
             if shipped.path != path:
                 same = parity.on(run.dataset.test, shipped)
         passed: list[dict[str, Any]] = []
@@ -77,8 +82,8 @@ class Build:
             passed = passed_hops(shipped, run)
         facts = {
             "agreement": asdict(same), "runtime": shipped.engine.runtime, "scheme": asdict(run.target.scheme()),
-            "operators": asdict(shipped.engine.operators(shipped.path)), "rivals": seen,
-            "source": shipped.files[0][1].name, "hops": passed,
+            "operators": asdict(shipped.engine.operators(shipped.path)), "rivals": seen, "mixed": tried,
+            "why_float": shipped.reasons(), "source": shipped.files[0][1].name, "hops": passed,
         }  # fmt: skip
         return Candidate(self.name, self.gives, run.digest, shipped.path, candidate, facts)
 
@@ -101,11 +106,15 @@ class Build:
 
     def _fastest(
         self, first: Rival, candidate: Candidate, run: Run, parity: Parity
-    ) -> tuple[Rival, list[dict[str, Any]]]:
-        """The engine to hand over, and what was seen of each; nothing was seen where there is but one."""
+    ) -> tuple[Rival, list[dict[str, Any]], list[dict[str, Any]]]:
+        """The engine to hand over, what was seen of each, and what was tried of mixes (mixed_kernels.py).
+
+        Nothing was seen where there is but one.
+        """
         rivals = rivals_of(first, float_parent(candidate), run, further=self.further_engines)
         if len(rivals) == 1:
-            return first, []
+            return first, [], []
+        rivals, tried = with_mixed(rivals, run) if self.float_kernels else (rivals, [])
         validation = run.dataset.validation
         some = replace(
             validation, inputs=validation.inputs[:COMPARED], labels=validation.labels[:COMPARED],
@@ -129,4 +138,4 @@ class Build:
             run.progress.say(
                 f"{self.name}: {rivals[best].words} is handed over; {first.words} is {seen[0]['why_not'] or 'as fast'}."
             )
-        return rivals[best], seen
+        return rivals[best], seen, tried

@@ -1,9 +1,10 @@
 """The engines that could be handed over: made, timed in turns on the target, and the fastest of them chosen.
 
 The first is what the recipe asks for, in the target's own runtime. Its rivals are the float network that it was
-quantized from, and both again in every further runtime of the target that is installed. A rival takes the place of the
-one before it only where it is faster for certain and answers what its torch network answers. So an integer engine that
-is slower than the float one is never handed over, and a bundle needs another package only where that pays.
+quantized from, the integer engine with some layers in float kernels (mixed_kernels.py), and all of these again in every
+further runtime of the target that is installed. A rival takes the place of the one before it only where it is faster
+for certain and answers what its torch network answers. So an integer engine that is slower than the float one is never
+handed over, and a bundle needs another package only where that pays.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import inputs_for_network
+from pipeline.quantization.kernel_choice import LayerCost, layers_of_operators
 from pipeline.quantization.lower_tensorrt import additions_fused
 from pipeline.quantization.lowering import lowered_for
 from pipeline.quantization.unrounded_sums import dropped_places, without_points
@@ -24,10 +28,10 @@ from pipeline.store import written_atomically
 from targets.errors import EngineRefused
 from targets.intervals import Interval, quantile_interval
 from targets.measurement import interval_as_json, nearest_rank
-from targets.runner import Engine
+from targets.runner import Engine, LayerTime
 from targets.side_by_side import timed_in_turns
 
-INT8, FLOAT = "int8", "float"
+INT8, FLOAT, MIXED = "int8", "float", "mixed"
 # Two fresh sessions of one engine file differ by up to 2 % for as long as they live, by where their memory happens to
 # lie. No number of samples averages that out, and nobody is asked to install a package because of it.
 WORTH_A_PACKAGE = 1.02
@@ -37,8 +41,10 @@ WORTH_A_PACKAGE = 1.02
 class Rival:
     """One engine that could be handed over.
 
-    arithmetic: int8 or float · origin: the torch network that it must answer like
+    arithmetic: int8, float, or mixed: int8 with some layers in float kernels
+    origin: the torch network that it must answer like
     files: name and file of its ONNX forms; the exported one first, the one it was built from last
+    kernels: the layers in float kernels, and what they cost
     """
 
     arithmetic: str
@@ -46,11 +52,27 @@ class Rival:
     path: Path
     origin: Candidate
     files: tuple[tuple[str, Path], ...]
+    kernels: tuple[LayerCost, ...] = ()
 
     @property
     def words(self) -> str:
         """Its name in a sentence."""
-        return f"the {'INT8' if self.arithmetic == INT8 else 'float'} engine of {self.engine.runtime}"
+        name = f"the {'float' if self.arithmetic == FLOAT else 'INT8'} engine of {self.engine.runtime}"
+        layers = f"{len(self.kernels)} layer{'s' if len(self.kernels) > 1 else ''}"
+        return f"{name} with {layers} in float kernels" if self.kernels else name
+
+    def layer_times(self, inputs: NDArray[np.float32], *, threads: int) -> tuple[LayerTime, ...]:
+        """The median time of each operator of its engine on one batch."""
+        return self.engine.layer_times(self.path, inputs, threads=threads)
+
+    def reasons(self) -> dict[str, str]:
+        """Why products of its engine are in float though they are quantized; by their names in the engine."""
+        if not self.kernels:
+            return {}
+        costs = {cost.layer: cost for cost in self.kernels}
+        layer_of = layers_of_operators(onnx.load(self.files[-1][1]))
+        found = ((row.name, costs.get(layer_of(row.name) or "")) for row in self.engine.operators(self.path).rows)
+        return {name: cost.why for name, cost in found if cost is not None}
 
 
 def rivals_of(first: Rival, parent: Candidate | None, run: Run, *, further: bool) -> list[Rival]:
@@ -151,6 +173,7 @@ def rows(
     """What was seen of each, for the report.
 
     speedup: over the float engine in the target's own runtime, or over the first where that is the float one
+    kernels: the layers in float kernels of a mixed engine, with what they cost in either
     layers: the times of each operator, of the first and of the one handed over, where that is another
     """
     yardstick = next((place for place, rival in enumerate(rivals) if rival.arithmetic == FLOAT), 0)
@@ -162,10 +185,11 @@ def rows(
             "p50_ms": nearest_rank(times_ms[place], 0.5), "shipped": place == best,
             "speedup": times_as_fast(times_ms[yardstick], times_ms[place]),
             "interval": interval_as_json(ratio_interval(times_ms[yardstick], times_ms[place])),
+            "kernels": [asdict(cost) for cost in rival.kernels],
             "why_not": "" if place == best else unfit.get(place) or _slower(times_ms[best], times_ms[place]),
         })  # fmt: skip
         if best != 0 and place in (0, best):  # where the time goes in each, to see what lost
-            layers = rival.engine.layer_times(rival.path, one, threads=run.threads)
+            layers = rival.layer_times(one, threads=run.threads)
             seen[-1]["layers"] = [asdict(layer) for layer in layers]
     return seen
 

@@ -19,7 +19,7 @@ from pipeline.graph.parity import hops, unequal_allowed
 from pipeline.quantization.fake_quant import exportable, has_quantizers, is_activation_point
 from pipeline.stage import Run
 from pipeline.stages.export import answers_of_onnx
-from pipeline.stages.rivals import Rival
+from pipeline.stages.rivals import MIXED, Rival
 from pipeline.stages.same_integers import LAYERWISE, MOST_UNLIKE, Bridge
 
 CHECKED_INPUTS = 256  # by every form on the way
@@ -78,13 +78,21 @@ class Parity:
         return self.kept[key]
 
     def _right_in_integers(self, split: Split, places: NDArray[np.intp], answers: np.ndarray, rival: Rival) -> bool:
-        """Whether the integer reference gives all these answers, and layer by layer what torch gives."""
+        """Whether the integer reference gives all these answers, and layer by layer what torch gives.
+
+        Where float kernels round on the way (mixed_kernels.py), it must give layer by layer what the engine gives.
+        """
         if len(places) > MOST_UNLIKE or rival.engine is not self.run.target.engine:  # others round in their own ways
             return False
         self.run.progress.advance(0, 1, f"{len(places)} answers differ: integers computed again")
-        bridge = Bridge(rival.origin.module(), rival.files[0][1], rival.files[-1][1])
+        (_, exported), (_, lowered), *_ = rival.files
+        bridge = Bridge(rival.origin.module(), exported, lowered)
         inputs = inputs_for_network(self.run.dataset, split.inputs[places])
-        if not bridge.answers_like(inputs, answers[places]):
+        if rival.arithmetic == MIXED:
+            alike = bridge.layers_like(inputs, answers[places], built_from=rival.files[-1][1])
+        else:
+            alike = bridge.answers_like(inputs, answers[places])
+        if not alike:
             return False
         some = inputs_for_network(self.run.dataset, split.inputs[:LAYERWISE])
         return not bridge.layer_that_differs(some)

@@ -7,20 +7,25 @@ over a bridge that has no such noise:
     torch   each layer on its own, on the codes that torch gave it: the same codes, but for values on an edge
       =     the integer reference of the exported file (integer_reference.py)
     engine  the whole network: the answers of the integer reference of the lowered file, but for the float layers' sums
+
+An engine with float kernels between its quantizers rounds as torch does, so its answers are no one else's. Its layers
+are compared as those of torch are: each gives, for the codes that the engine itself gave it, the reference's codes.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import NodeProto
 from torch import nn
 
-from pipeline.graph.first_difference import NOTABLE, points_of, values_at
+from pipeline.graph.first_difference import NOTABLE, codes_of, points_of, values_at
 from pipeline.quantization.fake_quant import exportable, is_activation_point
 from pipeline.quantization.integer_operators import centred
 from pipeline.quantization.integer_reference import integers_of
-from pipeline.quantization.quantized_graph import name_of, quantized_graph
+from pipeline.quantization.quantized_graph import QuantizedGraph, name_of, quantized_graph
 from targets.engines.session import joined
 
 LAYERWISE = 4  # inputs on which every layer is compared
@@ -55,12 +60,8 @@ class Bridge:
                 steps = np.rint(value / pair.spread(pair.scale, value.ndim)) + pair.spread(pair.zero, value.ndim)
                 one[node.output[0]] = steps.astype(pair.zero.dtype)
             computed = integers_of(model, {door: inputs[place : place + 1]}, instead=one)
-            for node in points:
-                pair, name = graph.pair(node), node.output[0]
-                apart = np.abs(centred(computed[name], pair) - centred(one[name], pair))
-                if (apart > 0).mean() > NOTABLE or apart.max(initial=0) > 1:
-                    share = 100 * float((apart > 0).mean())
-                    return f"{name_of(node)}: {share:.1f} % of the codes differ, by up to {int(apart.max())}"
+            if told := _first_that_differs(points, graph, computed, one):
+                return told
         return ""
 
     def answers_like(self, inputs: np.ndarray, answers: np.ndarray) -> bool:
@@ -78,6 +79,40 @@ class Bridge:
             if not ways:
                 return False
         return True
+
+    def layers_like(self, inputs: np.ndarray, answers: np.ndarray, *, built_from: Path) -> bool:
+        """Whether every layer of an engine gives the codes of the integer reference for the codes that it was given.
+
+        inputs: (N, …) · answers: of the engine to each of them (N, …), which its layers must lead to
+        built_from: the lowered file, with some layers in float kernels
+        """
+        model, mixed = onnx.load(self.lowered), onnx.load(built_from)
+        written = {name for node in mixed.graph.node for name in node.output}
+        graph, points = quantized_graph(model), [node for node in points_of(model) if node.output[0] in written]
+        (door,) = (each.name for each in model.graph.input)
+        for place, answer in enumerate(answers):
+            one = inputs[place : place + 1]
+            codes, told = codes_of(mixed, [node.output[0] for node in points], one)
+            computed = integers_of(model, {door: one}, instead=codes, as_avx2=True)
+            if not _close(told, answer) or _first_that_differs(points, graph, computed, codes):
+                return False
+        return True
+
+
+def _first_that_differs(
+    points: Sequence[NodeProto],
+    graph: QuantizedGraph,
+    computed: Mapping[str, np.ndarray],
+    seen: Mapping[str, np.ndarray],
+) -> str:
+    """The first quantizer that gives other codes than were seen, values on the edge between two apart; "" if none."""
+    for node in points:
+        pair, name = graph.pair(node), node.output[0]
+        apart = np.abs(centred(computed[name], pair) - centred(seen[name], pair))
+        if (apart > 0).mean() > NOTABLE or apart.max(initial=0) > 1:
+            share = 100 * float((apart > 0).mean())
+            return f"{name_of(node)}: {share:.1f} % of the codes differ, by up to {int(apart.max())}"
+    return ""
 
 
 def _close(expected: np.ndarray, answer: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ def test_the_manifest_holds_all_300_samples_and_40_scores_of_each_of_4_stages(fi
     }  # fmt: skip
     assert manifest["exit_code"] == 3  # 2 of 38 more are wrong: 40 inputs do not decide on a drop of one point
     assert [verdict["verdict"] for verdict in manifest["verdicts"]] == ["met", "met", "undecided"]
+
+
+def test_the_reason_for_1_float_kernel_is_the_build_s_and_not_read_from_the_graph(
+    finished: Any, with_journey: Any
+) -> None:
+    *before, last = finished.journey.results
+    facts = {**last.candidate.facts, "why_float": {"/head": "its integer kernel is slower here"}}
+    changed = replace(last, candidate=replace(last.candidate, facts=facts))
+    manifest = json.loads((written(with_journey(results=(*before, changed))) / MANIFEST).read_text())
+    assert {row["name"]: row["why"] for row in manifest["engine"]["operators"] if not row["integer"]} == {
+        "/head": "its integer kernel is slower here"
+    }
 
 
 def test_the_16_examples_are_the_first_test_inputs_and_the_engines_own_answers(finished: Any) -> None:

@@ -40,7 +40,7 @@ def test_an_int8_engine_that_takes_3_ms_against_2_is_not_handed_over(
 ) -> None:
     parent, model, run = exported
     timed(monkeypatch, float_ms=2.0, int8_ms=3.0)
-    built = Build(0.0, further_engines=False)(model, run)
+    built = Build(0.0, further_engines=False, float_kernels=False)(model, run)
     assert integer_ops(built.path) == 0
     assert onnx_file(built).name == "float.onnx"
     assert not [node for node in onnx.load(onnx_file(built)).graph.node if "Quantize" in node.op_type]
@@ -64,7 +64,7 @@ def test_an_int8_engine_that_takes_2_ms_against_3_is_handed_over(
 ) -> None:
     _, model, run = exported
     timed(monkeypatch, float_ms=3.0, int8_ms=2.0)
-    built = Build(0.0, further_engines=False)(model, run)
+    built = Build(0.0, further_engines=False, float_kernels=False)(model, run)
     assert integer_ops(built.path) == 7  # every convolution
     assert onnx_file(built) == model.path
     assert [rival["shipped"] for rival in built.facts["rivals"]] == [True, False]
@@ -83,7 +83,7 @@ def test_two_real_engines_are_timed_and_the_faster_or_an_undecided_int8_is_hande
     exported: tuple[Candidate, Candidate, Run],
 ) -> None:
     _, model, run = exported
-    built = Build(0.0, further_engines=False)(model, run)
+    built = Build(0.0, further_engines=False, float_kernels=False)(model, run)
     int8, floating = built.facts["rivals"]
     assert int8["p50_ms"] > 0
     assert floating["p50_ms"] > 0
@@ -103,7 +103,7 @@ def test_of_4_engines_that_of_openvino_takes_1_ms_and_is_handed_over_with_its_ow
         return tuple((each,) * 400 for each in (2.0, 3.0, 1.0, 4.0))
 
     monkeypatch.setattr(pipeline.stages.build, "timed", times)
-    built = Build()(model, run)
+    built = Build(float_kernels=False)(model, run)
     assert built.path.name == "int8.openvino"
     assert built.facts["runtime"].startswith("openvino ")
     assert built.facts["operators"]["integer"] == 7  # every convolution

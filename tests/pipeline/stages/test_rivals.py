@@ -1,17 +1,20 @@
 """Which of several engines is handed over: by their times, and by whether they answer what their network answers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.candidate import Candidate, Form
+from pipeline.quantization.kernel_choice import LayerCost
 from pipeline.stages.rivals import WORTH_A_PACKAGE, Rival, fastest, ratio_interval
 from targets.engines.nothing import Nothing
 from targets.measurement import Pairs
 from targets.runner import Engine
 
 ORIGIN = Candidate("teacher", Form.TORCH, "1" * 64, Path("weights"))
+COST = LayerCost("conv", integer_ms=0.3, float_ms=0.2, conversions_ms=0.05)
 OURS, OTHER = Nothing("onnxruntime"), Nothing("openvino")
 
 
@@ -45,6 +48,15 @@ FOUR = (rival("int8"), rival("float"), rival("int8", OTHER), rival("float", OTHE
 )
 def test_the_fastest_of_4_is_handed_over_and_the_first_of_equals(times_ms: list[float], best: int) -> None:
     assert place_of(times_ms, *FOUR) == best
+
+
+@pytest.mark.parametrize(("mixed_ms", "best"), [(1.9, 2), (2.0, 0), (2.1, 0)])
+def test_a_mixed_engine_is_handed_over_only_where_it_is_faster_than_int8_at_2_ms(mixed_ms: float, best: int) -> None:
+    three = (rival("int8"), rival("float"), replace(rival("mixed"), kernels=(COST,)))
+    assert place_of([2.0, 3.0, mixed_ms], *three) == best
+    assert place_of([3.0, 1.8, mixed_ms], *three) == 1
+    assert three[2].words == "the INT8 engine of nothing 1 with 1 layer in float kernels"
+    assert three[0].words == "the INT8 engine of nothing 1"
 
 
 def test_an_int8_engine_slower_than_a_float_one_is_handed_over_in_0_of_24_orders() -> None:

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import inputs_for_network
 from pipeline.models.convnet import ConvNet
+from pipeline.quantization.float_kernels import quantized_products, with_float_kernels
 from pipeline.quantization.integer_reference import integers_of
 from pipeline.stage import Run
 from pipeline.stages.build import Build
@@ -72,6 +73,30 @@ def test_where_torch_s_roundings_decide_the_integers_settle_who_is_right(
     same = parity.on(run.dataset.test, rival)
     assert parity.fails(same) is wrong
     assert (same.in_integers > 1, same.clearly_unequal > 1) == (not wrong, wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2], ids=["as it is", "an answer beside its layers", "a layer beside integers"])
+def test_an_engine_with_2_float_kernels_is_settled_layer_by_layer(
+    wrong: int, exported: tuple[Candidate, Candidate, Run], tmp_path: Path
+) -> None:
+    _, model, run = exported
+    lowered, file = Build()._lowered(model, run), tmp_path / "mixed.onnx"
+    integer = onnx.load(lowered)
+    chosen = quantized_products(integer)[:3:2]
+    mixed = with_float_kernels(integer, chosen)
+    if wrong == 2:
+        weight = next(each for each in mixed.graph.initializer if each.name == f"{chosen[1]}.weight")
+        weight.CopyFrom(numpy_helper.from_array(1.1 * numpy_helper.to_array(weight), weight.name))
+    onnx.save(mixed, file)
+    path = tmp_path / f"mixed{run.target.engine.suffix}"
+    run.target.engine.build(file, path, threads=1)
+    inputs = inputs_for_network(run.dataset, run.dataset.test.inputs[:4])
+    runner = run.target.engine.open(path, threads=1)
+    answers = np.concatenate([runner(each[None]) for each in inputs])
+    if wrong == 1:
+        answers[3] += 0.01 * np.abs(answers[3]).max()
+    bridge = Bridge(torch_origin(model).module(), model.path, lowered)
+    assert bridge.layers_like(inputs, answers, built_from=file) is (wrong == 0)
 
 
 def test_a_file_that_does_not_say_what_torch_computes_is_found_out_by_its_layer(
