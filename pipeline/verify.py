@@ -72,6 +72,11 @@ class Verification:
             "products of the engine multiply integers."
         )
 
+    @property
+    def in_float(self) -> tuple[str, ...]:
+        """A line for each convolution and matrix product of the engine that multiplies floats, with the reason."""
+        return tuple(f"in float: {row.name} ({row.kind}): {row.why}" for row in self.operators.rows if not row.integer)
+
     def as_json(self) -> dict[str, Any]:
         """For `compress verify --json`."""
         found = {

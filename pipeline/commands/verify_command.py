@@ -31,5 +31,6 @@ def verify(arguments: Sequence[str]) -> int:
     if flags.json:
         sys.stdout.write(json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n")
     else:
-        sys.stdout.write(f"{found.bundle}: {found.summary}\n" + "".join(f"  {each}\n" for each in found.remarks))
+        lines = (*found.remarks, *found.in_float)
+        sys.stdout.write(f"{found.bundle}: {found.summary}\n" + "".join(f"  {each}\n" for each in lines))
     return found.exit_code

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.bundle import write_bundle
+from pipeline.commands.verify_command import verify
 from pipeline.errors import BundleRefused
 from pipeline.integrity import MANIFEST, SUMS, digests_of, refuse_outside, sums_text
 from pipeline.verify import answer_with_bundle, verify_bundle
@@ -46,6 +47,17 @@ def test_a_whole_bundle_gives_the_16_stored_answers_bit_by_bit(bundle: Path) -> 
     assert (found.operators.integer, found.operators.floating, integer["/head"]) == (1, 1, False)
     assert all(row.integer or row.why for row in found.operators.rows)
     json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_the_text_of_verify_names_the_1_of_2_products_in_float_and_says_why(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify([str(bundle)]) == 0
+    summary, *lines = capsys.readouterr().out.splitlines()
+    assert "1 of 2 convolutions and matrix products of the engine multiply integers" in summary
+    assert len(lines) == 1
+    assert lines[0].startswith("  in float: /head (")  # Gemm, or what the runtime makes of it
+    assert "not quantized" in lines[0]
 
 
 def test_the_out_folder_and_the_manifest_itself_lead_to_the_same_bundle(bundle: Path) -> None:
