@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,19 @@ def test_safetensors_are_known_by_their_first_9_bytes_and_not_by_name(tmp_path: 
 def test_the_file_format_from_before_torch_1_6_is_read(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "w.th", _use_new_zipfile_serialization=False)
     assert state_from_file(tmp_path / "w.th").keys() == STATE.keys()
+
+
+def test_tensors_that_say_cuda_0_are_read_on_a_machine_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:  # what torch.save writes beside the bytes of a tensor on the first GPU
+        patch.setattr("torch.serialization.location_tag", lambda _storage: "cuda:0")
+        torch.save({"state_dict": STATE}, tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as file:
+        assert b"cuda:0" in file.read("w/data.pkl")
+    state = state_from_file(tmp_path / "w.pt")
+    assert {tensor.device.type for tensor in state.values()} == {"cpu"}
+    assert all(torch.equal(state[name], STATE[name]) for name in STATE)
 
 
 class Harmful:
