@@ -4,6 +4,8 @@ tests/cli runs them all and holds each to its own expectation; tools/error_table
 docs/errors.md.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import torch
 from bad_networks import write_networks, write_unlabelled
 from PIL import Image
 
+from pipeline.integrity import MANIFEST, SUMS, digests_of, sums_text
 from pipeline.models.convnet import ConvNet
 
 COLOURS = {"blue": (30, 30, 220), "green": (30, 220, 30), "red": (220, 30, 30), "white": (230, 230, 230)}
@@ -120,6 +123,7 @@ def write_world(folder: Path) -> None:
     (folder / "a-file").write_text("not a folder\n")
     (folder / "networks.py").write_text(NETWORKS)
     write_checkpoints(folder)
+    write_damaged_bundle(folder / "damaged")
     write_networks(folder)
     write_unlabelled(folder)
     trained = "training=Training(epochs=2, batch=16, optimizer=Sgd(lr=0.05))"
@@ -142,6 +146,7 @@ def write_world(folder: Path) -> None:
     }
     for name in ("cut_short", "wider", "renamed", "malicious"):
         recipes[name] = RECIPE.format(teacher="large", weights=f"weights={f'{name}.pt'!r}")
+    recipes["untrained"] = RECIPE.format(teacher="large", weights="weights='whole.pt'")
     recipes["no_weights"] = RECIPE.format(teacher="large", weights="weights='nowhere.pt'")
     for name, text in recipes.items():
         (folder / f"{name}.py").write_text(text)
@@ -157,6 +162,21 @@ def write_checkpoints(folder: Path) -> None:
     torch.save(ConvNet(width=24, classes=4, channels=3).state_dict(), folder / "wider.pt")
     torch.save({name.replace("conv2", "layer2"): tensor for name, tensor in state.items()}, folder / "renamed.pt")
     torch.save({"state_dict": state, "extra": Payload()}, folder / "malicious.pt")
+
+
+def write_damaged_bundle(folder: Path) -> None:
+    """A bundle of five files, whose engine was changed and whose labels were lost."""
+    folder.mkdir()
+    for name in ("model.onnx", "engine.onnx", "run.py", "labels.json", "examples.npz"):
+        (folder / name).write_text(f"{name}\n")
+    listed = digests_of(folder)
+    engine = {"file": "engine.onnx", "threads": 1}
+    beside = {"target": {"name": "null"}, "labels": "labels.json", "examples": "examples.npz"}
+    text = json.dumps({"schema": 1, "files": listed, "engine": engine, **beside})
+    (folder / MANIFEST).write_text(text)
+    (folder / SUMS).write_text(sums_text(listed, manifest=hashlib.sha256(text.encode()).hexdigest()))
+    (folder / "engine.onnx").write_text("another\n")
+    (folder / "labels.json").unlink()
 
 
 HERE = "--target null --data photos"
@@ -199,6 +219,7 @@ BAD_INPUTS = {
     "renamed": BadInput("a checkpoint with other names", f"{HERE} --recipe ./renamed.py"),
     "malicious": BadInput("a checkpoint that would run a program", f"{HERE} --recipe ./malicious.py"),
     "guessing": BadInput("a teacher that guesses", f"{HERE} --recipe ./guessing.py"),
+    "untrained": BadInput("weights that were never trained", f"{HERE} --recipe ./untrained.py"),
     "building": BadInput("a teacher that cannot be built", f"{HERE} --recipe ./building.py"),
     "few": BadInput("too few pictures to judge a teacher", "--target null --recipe ./photos.py --data few"),
     "three classes": BadInput("a teacher with too few answers", f"{HERE} --recipe ./three_classes.py"),
@@ -209,6 +230,8 @@ BAD_INPUTS = {
     "out full": BadInput("no room for a file", f"{HERE} --recipe ./photos.py", file_limit_bytes=FILE_LIMIT_BYTES),
     "no bundle": BadInput("a folder that is no bundle", "verify photos"),
     "no bundle file": BadInput("a bundle that is not there", "run ./nowhere --input a.png"),
+    "damaged": BadInput("a damaged bundle", "verify damaged"),
+    "damaged run": BadInput("a damaged bundle, asked", "run damaged --input photos/red/00.png"),
     "onnx": BadInput("an ONNX file that is not there", "nowhere.onnx --target null --data photos"),
     "onnx empty": BadInput("an empty ONNX file", "nothing.onnx --target null --data photos"),
     "onnx text": BadInput("a text called .onnx", "text.onnx --target null --data photos"),

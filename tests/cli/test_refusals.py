@@ -53,6 +53,7 @@ EXPECTED = {
     "renamed": ("renamed.pt", "1 missing: conv2.weight", "1 unexpected: layer2.weight"),
     "malicious": ("malicious.pt", "would run", "not opened", "state_dict()"),
     "guessing": ("the teacher answers", "24 validation inputs", "guessing gives 25.0 %", "Check"),
+    "untrained": ("the teacher answers", "24 validation inputs", "guessing gives 25.0 %", "Check that weights"),
     "building": ("building the teacher with networks:unfinished", "'width'", "no argument"),
     "few": ("few has 2 validation inputs", "at least 4", "Add data"),  # 1/4 + 3·√(1/4 · 3/4 / n) < 1 from n = 4 on
     "three classes": ("the teacher answers 2 inputs with a tensor (2, 3)", "4 classes", "an output for each"),
@@ -63,6 +64,8 @@ EXPECTED = {
     "out full": ("cannot be written", "out-out-full", "--out"),
     "no bundle": ("photos is no bundle", "manifest.json"),
     "no bundle file": ("no folder nowhere", "--out"),
+    "damaged": ("damaged is damaged", "missing: labels.json", "changed: engine.onnx", "Copy the bundle again"),
+    "damaged run": ("the bundle damaged", "missing: labels.json", "changed: engine.onnx", "Copy the bundle again"),
     "onnx": ("there is no file nowhere.onnx", "Name the ONNX file"),
     "onnx empty": ("nothing.onnx holds no ONNX network", "it is empty", "Name the .onnx file"),
     "onnx text": ("text.onnx is no ONNX file", "Name the .onnx file"),
