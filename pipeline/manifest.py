@@ -23,7 +23,10 @@ from targets.errors import TargetsError
 from targets.measurement import Conditions
 from targets.reach.local import cpu_features
 
-PACKAGES = ("edge-compress", "torch", "onnx", "onnxruntime", "numpy")
+PACKAGES = (
+    "edge-compress", "torch", "onnx", "onnxruntime", "numpy",
+    "pytorch-quantization", "torch-pruning", "lightning-fabric",
+)  # fmt: skip
 BULKY = ("shapes", "operators")  # facts that only the pipeline needs, or that stand under `engine`
 
 

@@ -69,6 +69,8 @@ def test_the_manifest_holds_all_300_samples_and_40_scores_of_each_of_4_stages(fi
     assert manifest["input"] == {
         "name": "image", "shape": [1, 3, 8, 8], "dtype": "float32", "preprocess": finished.dataset.preprocess.as_json(),
     }  # fmt: skip
+    packages = {"torch", "onnxruntime", "pytorch-quantization", "torch-pruning", "lightning-fabric"}
+    assert all(manifest["versions"][name][0].isdigit() for name in packages)
     assert manifest["exit_code"] == 3  # 2 of 38 more are wrong: 40 inputs do not decide on a drop of one point
     assert [verdict["verdict"] for verdict in manifest["verdicts"]] == ["met", "met", "undecided"]
 
