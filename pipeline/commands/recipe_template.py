@@ -1,6 +1,7 @@
 """The text of a recipe for a folder of pictures and networks of the user's own."""
 
 from dataclasses import dataclass
+from shlex import quote
 
 from pipeline.commands.named_factory import NamedFactory
 from pipeline.commands.picture_survey import Survey
@@ -50,7 +51,7 @@ def recipe_text(wishes: Wishes) -> str:
 def command_for(wishes: Wishes) -> str:
     """The command that runs the recipe."""
     place = wishes.out if "/" in wishes.out else f"./{wishes.out}"
-    return f"compress --recipe {place} --data {wishes.data} --target x86-cpu"
+    return f"compress --recipe {quote(place)} --data {quote(wishes.data)} --target x86-cpu"
 
 
 def _head(wishes: Wishes) -> str:
@@ -161,6 +162,7 @@ def _recipe(wishes: Wishes) -> str:
         Export(),
         Build(),
     ),
+    # metric=… judges another task: a function (answers (N, K), labels (N,)) → a score in 0..1 for each; default: top1.
     # The flags --max-accuracy-drop, --max-latency-ms … override these; what is not set here, the target sets.
     budget=Budget((Limit("max_accuracy_drop_points", 2.0, "recipe {wishes.name}"),)),
 )

@@ -21,6 +21,8 @@ exit codes: 0 every file was answered, 2 one was not, and a sentence on stderr s
 def run(arguments: Sequence[str]) -> int:
     """Run `compress run`; returns the exit code."""
     parser = command_parser("run", says="Answer pictures (or .npy files) with a bundle's engine.", examples=EXAMPLES)
+    # Written by hand: argparse puts BUNDLE last, where --input would take it for one more file.
+    parser.usage = "compress run BUNDLE --input FILE [FILE ...] [--top N] [--threads N] [--json] [--save FILE.npz]"
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder of the bundle, or the --out of a run")
     parser.add_argument("--input", metavar="FILE", type=Path, nargs="+", required=True, help="what to answer")
     parser.add_argument("--top", metavar="N", type=positive, default=5, help="classes to name, best first; default: 5")

@@ -1,5 +1,6 @@
 """The commands beside the main one: targets, recipes, init, verify, run, doctor; and what needs no command at all."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,13 @@ def test_each_of_7_helps_shows_an_example_and_exits_with_0(command: str, quick: 
     assert (ended.exit_code, ended.stderr) == (0, "")
     assert "example" in ended.stdout
     assert f"compress {command}".strip() in ended.stdout.split("example")[-1]
+
+
+def test_the_usage_of_run_has_the_bundle_before_1_or_more_files(quick: Any, tmp_path: Path) -> None:
+    usage, *_ = quick("run", "--help", cwd=tmp_path).stdout.splitlines()
+    assert usage.startswith("usage: compress run BUNDLE --input FILE [FILE ...] ")
+    refused = quick("run", "BUNDLE", "--input", "a.png", "--topp", "1", cwd=tmp_path)
+    assert "Did you mean --top?" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -90,6 +98,19 @@ def test_init_writes_1_recipe_and_never_over_another(finished: Any, quick: Any, 
     assert "Distill" not in text  # there is no student to teach
     shown = quick("recipes", str(recipe), "--json", cwd=finished.world)
     assert [stage["name"] for stage in shown.told["recipes"][0]["stages"]] == ["prune", "quantize", "export", "build"]
+
+
+def test_the_1_command_that_init_names_runs_where_a_folder_has_a_space_in_its_name(
+    finished: Any, quick: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "my photos").symlink_to(finished.world / "photos")
+    shutil.copy(finished.world / "networks.py", tmp_path)
+    written = quick("init", "--teacher", "networks:large", "--data", "my photos", "--json", cwd=tmp_path)
+    assert written.exit_code == 0, written.stderr
+    program, *arguments = shlex.split(written.told["command"])
+    assert (program, arguments[-1]) == ("compress", "x86-cpu")
+    assert quick(*arguments, "--dry-run", cwd=tmp_path).exit_code == 0
+    assert "metric=" in (tmp_path / "my_recipe.py").read_text()
 
 
 def test_verify_finds_the_bundle_whole_and_its_16_answers_the_same(finished: Any, quick: Any) -> None:
