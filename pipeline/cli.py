@@ -195,7 +195,10 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
     how.add_argument("--fresh", action="store_true", help="forget finished stages in --out and start anew")
     how.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
-    how.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    how.add_argument(
+        "--json", action="store_true",
+        help="print the result as one JSON object; `python -m pydoc pipeline.journey` explains its fields",
+    )  # fmt: skip
     flags.add_argument("--version", action="version", version=f"edge-compress {own_version()}")
     return flags
 

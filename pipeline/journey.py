@@ -6,9 +6,11 @@ The JSON form is the program's `--json` output. Schema 1:
     exit_code: 0 met, 1 missed, 3 undecided
     stages: name, form, reused, seconds, metric (what `accuracy` is: accuracy, or the fidelity of answers that name no
             class), accuracy (0..1), accuracy_n, parameters, macs, size_bytes, latency_p50_ms, latency_p99_ms,
-            peak_memory_bytes, reasons (field → why it is null), verdicts
-    engine: runtime, integer_ops, float_ops · speedup: teacher p50 / engine p50
-    accuracy_drop_points: 100 · (teacher − engine)
+            peak_memory_bytes, verdicts, reasons (what was not measured → why; "latency" explains both of its fields,
+            "pairs" a speed-up that is null)
+    engine: runtime, integer_ops, float_ops; null where the run stopped before there was one
+    speedup: teacher p50 / engine p50, from interleaved pairs · accuracy_drop_points: 100 · (teacher − engine); both of
+            the last row, and null where its `reasons` say why
     verdicts: limit (its name), bound, measured, interval [low, high] (null: unbounded), verdict, why, origin
 """
 

@@ -1,11 +1,14 @@
 """The main command from end to end on a tiny network: its JSON, its exit codes, its budgets, and what it leaves."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
+
+from pipeline import journey
 
 NUMBER = (int, float)
 STAGE = {
@@ -51,6 +54,14 @@ def test_standard_output_holds_1_json_object_with_every_documented_key_of_its_ty
     for verdict in told["verdicts"]:
         of_kind(verdict, VERDICT)
         assert len(verdict["interval"]) == 2
+
+
+def test_every_key_of_4_objects_stands_in_the_docstring_that_the_help_names(quick: Any, tmp_path: Path) -> None:
+    shown = quick("--help", cwd=tmp_path).stdout
+    assert "pipeline.journey" in shown
+    words = set(re.findall(r"[a-z_0-9]+", journey.__doc__ or ""))
+    engine = ("runtime", "integer_ops", "float_ops")
+    assert [key for key in (*TOP, *STAGE, *VERDICT, *engine) if key not in words] == []
 
 
 def test_a_number_that_is_missing_is_null_with_1_reason(finished: Any) -> None:
