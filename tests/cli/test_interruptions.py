@@ -176,18 +176,31 @@ def test_a_run_that_was_interrupted_and_then_killed_ends_with_the_weights_of_1_t
     assert digests_of_weights(runs.folder / "killed") == expected
 
 
-def test_a_disk_of_300_kb_is_full_and_that_is_said_in_1_sentence(world: Path, compress: Any) -> None:
+# One run, the rest of the disk taken, another run that finds no room, and with room again the first once more.
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=8m none small-disk && "$@" >/dev/null || exit 9
+dd if=/dev/zero of=small-disk/ballast bs=1k 2>/dev/null
+"$@" --seed 1
+code=$?
+rm small-disk/ballast
+"$@" || exit 9
+exit $code
+"""
+
+
+def test_a_full_disk_is_said_in_1_sentence_and_the_4_rows_of_the_run_before_are_kept(
+    world: Path, compress: Any
+) -> None:
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
         pytest.skip("the right to mount is missing (unshare -m): no small disk can be made")
     (world / "small-disk").mkdir(exist_ok=True)
-    # The pictures take 185 kB as pixels; the teacher's weights, their best copy and the momentum another 300 kB.
-    mounted = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=300k none small-disk && exec "$@"', "sh")
-    flags = ("--recipe", "./photos.py", "--data", "photos", "--target", "null", "--out", "small-disk")
-    ended = compress(*flags, cwd=world, before=mounted)
+    flags = ("--recipe", "./photos.py", "--data", "photos", "--target", "null", "--out", "small-disk", "--json")
+    ended = compress(*flags, cwd=world, before=("unshare", "-m", "sh", "-c", ON_A_SMALL_DISK, "sh"))
     assert ended.exit_code == 2, ended.stderr
-    assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
-    message = ended.stderr.strip().splitlines()[-1]
+    (message,) = [line for line in ended.stderr.splitlines() if line.startswith("compress: ")]
     assert message.startswith("compress: the disk that holds small-disk/work/teacher-")
     assert "is full" in message
     assert "--out" in message
+    # The refused run wrote nothing to standard output, so this is one object.
+    assert [stage["reused"] for stage in ended.told["stages"]] == [True] * 4
