@@ -103,6 +103,16 @@ def test_each_of_the_10_and_more_commands_of_the_readme_works(world: Path) -> No
         assert "Traceback" not in ended.stderr, f"{command}\n{ended.stderr}"
 
 
+@pytest.mark.slow
+def test_the_runner_of_the_bundle_answers_1_picture_as_the_readme_types_it(world: Path) -> None:
+    assert "`python bundle/run.py picture.png`" in README
+    (world / "first" / "picture.png").write_bytes((world / "picture.png").read_bytes())
+    command = [sys.executable, "bundle/run.py", "picture.png"]
+    ended = subprocess.run(command, cwd=world / "first", capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(ended.stdout.splitlines()) == 1 + 5  # the file, and five of ten classes
+
+
 def test_the_2_set_up_commands_are_each_1_line_and_install_this_project() -> None:
     for mark in ("main", "tests"):
         block = re.search(rf"<!-- {mark} -->\n```\n(.*?)\n```", README, re.S)
