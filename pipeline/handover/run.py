@@ -46,6 +46,8 @@ class Unanswered(Exception):
 def main(arguments: list[str] | None = None) -> int:
     asked = arguments_from(arguments)
     folder = Path(__file__).resolve().parent
+    if str(folder) not in sys.path:  # python -I, python -P and PYTHONSAFEPATH leave it out
+        sys.path.insert(0, str(folder))
     try:
         manifest = json_beside(folder / "manifest.json")
         check_installed(manifest, folder)

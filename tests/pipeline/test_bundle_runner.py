@@ -87,6 +87,11 @@ def test_3_images_give_their_3_colours(bundle: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_an_isolated_interpreter_answers_1_image_too(bundle: Path) -> None:
+    done = answered(bundle, "red.png", "--top", 1, flags=("-I",))  # which leaves the folder of run.py out of its path
+    assert (done.returncode, done.stdout, done.stderr) == (0, "red.png\n  0.9999  red\n", "")
+
+
 def test_json_holds_the_2_best_classes_and_their_probabilities(bundle: Path) -> None:
     done = answered(bundle, "green.png", "--top", 2, "--json", "--threads", 2)
     (answer,) = json.loads(done.stdout)
