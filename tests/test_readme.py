@@ -53,7 +53,7 @@ onnx.save(onnx_from_torch(network, input_shape=(3, 32, 32)), "network.onnx")
 
 
 def commands_in(text: str) -> list[str]:
-    """Every `compress …` of the README, in code spans and blocks; not the two of set-up, which CI runs themselves."""
+    """Every `compress …` of the README, in code spans and blocks; not the two of set-up, of which .ci/run runs one."""
     spans = re.findall(r"`(compress [^`\n]+)`", text)
     blocks = [line.strip() for block in re.findall(r"```\n(.*?)```", text, re.S) for line in block.splitlines()]
     lines = [line.removeprefix("$ ") for line in blocks]
