@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.bundle import write_bundle
 from pipeline.candidate import Candidate, Form
 from pipeline.data.dataset import Dataset, checked
+from pipeline.errors import DataMissing
 from pipeline.journey import Journey, StageResult, metric_name
 from pipeline.measure import measure
 from pipeline.models.checkpoint import state_from_file
@@ -45,7 +46,7 @@ MEASURED_ELSEWHERE = Measurement(
 def compress(plan: Plan, *, workers: Workers, progress: Progress) -> Journey:
     """Run the plan; what an earlier run has finished is reused. The bundle lies in `plan.bundle` afterwards."""
     store = Store(plan.work)
-    weights = plan.weights()
+    weights = weights_of(plan, workers)
     run = run_for(plan, weights, load_data(plan, workers, progress), workers, progress)
 
     run, first, yardstick = start_with_teacher(plan, weights.get("teacher"), run, store)
@@ -71,6 +72,23 @@ def compress(plan: Plan, *, workers: Workers, progress: Progress) -> Journey:
         write_bundle(plan, journey, dataset=run.dataset)
     workers.wait()
     return journey
+
+
+def weights_of(plan: Plan, workers: Workers) -> dict[str, Path]:
+    """The files of weights that the recipe names.
+
+    Raises:
+        DataMissing: with everything that is missing, the data too, so that nobody finds out in two rounds.
+    """
+    try:
+        return plan.weights()
+    except DataMissing as lacking:
+        if workers.leads:
+            try:
+                plan.recipe.data(plan.data, cache=plan.work / "data")
+            except DataMissing as more:
+                raise DataMissing(f"{lacking}\n{more}") from more
+        raise
 
 
 def load_data(plan: Plan, workers: Workers, progress: Progress) -> Dataset:

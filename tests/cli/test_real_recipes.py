@@ -54,3 +54,12 @@ def test_a_recipe_with_256_real_pictures_goes_through_its_6_rows(
     assert [stage["name"] for stage in ended.told["stages"]] == STAGES
     assert ended.told["recipe"] == name
     assert (tmp_path / ended.told["bundle"] / "manifest.json").is_file()
+
+
+def test_2_files_of_weights_and_the_data_that_are_missing_are_named_at_once(quick: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = quick("--target", "x86-cpu", "--recipe", "cifar10-resnet56", "--data", "empty", cwd=tmp_path)
+    assert ended.exit_code == 2
+    for missing in ("resnet56-4bfd9763.th", "resnet20-12fca82f.th", "CIFAR-10 (https://www.cs.toronto.edu"):
+        assert missing in ended.stderr
+    assert ended.stderr.count("empty") >= 2  # where each was looked for
