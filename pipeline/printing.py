@@ -55,7 +55,12 @@ def result_text(journey: Journey, bundle: str | None) -> str:
 
 
 def dry_run_text(plan: Plan) -> DryRun:
-    """What the plan would do, without doing any of it."""
+    """What the plan would do, without doing any of it.
+
+    Its JSON has `dry_run` true, `schema`, `target`, `recipe`, `seed` and `out`; `data`, `teacher` and `student` as their
+    settings; `weights` (whose → file) and `missing` (a sentence, or null); `stages` with `name`, `takes`, `gives` and
+    settings; `limits` with `limit`, `bound` and `origin`.
+    """
     recipe = plan.recipe
     stages = [
         {"name": stage.name, "takes": stage.takes.value, "gives": stage.gives.value, "settings": settings_of(stage)}
@@ -68,7 +73,8 @@ def dry_run_text(plan: Plan) -> DryRun:
     except PipelineError as error:
         weights, missing = {}, str(error)
     told = {
-        "schema": 1, "target": plan.target.name, "recipe": recipe.name, "seed": plan.seed, "out": str(plan.out),
+        "dry_run": True, "schema": 1, "target": plan.target.name, "recipe": recipe.name, "seed": plan.seed,
+        "out": str(plan.out),
         "data": settings_of(recipe.data), "teacher": settings_of(recipe.teacher),
         "student": settings_of(recipe.student), "weights": weights, "missing": missing, "stages": stages,
         "limits": limits,
