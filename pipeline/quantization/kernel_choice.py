@@ -36,6 +36,11 @@ class LayerCost:
         return self.integer_ms - self.float_ms - self.conversions_ms
 
     @property
+    def is_slower(self) -> bool:
+        """Whether its integer kernel is the slower one."""
+        return self.integer_ms > self.float_ms
+
+    @property
     def why(self) -> str:
         """The reason for the float kernel, in words."""
         return f"its integer kernel is slower here: {self.integer_ms:.3f} ms, and {self.float_ms:.3f} ms in float"
@@ -72,8 +77,11 @@ def layers_of_operators(model: onnx.ModelProto) -> Callable[[str], str | None]:
 
 
 def sets_by_gain(costs: Sequence[LayerCost], *, most: int) -> list[tuple[LayerCost, ...]]:
-    """All layers that gain, then the half of them that gains most, and so on down to one; at most so many sets."""
-    gaining = sorted((cost for cost in costs if cost.gain_ms > 0), key=lambda cost: -cost.gain_ms)
+    """All layers that gain, then the half of them that gains most, and so on down to one; at most so many sets.
+
+    A layer whose own kernel is no faster in float gains nothing, whatever the clock says of its conversions.
+    """
+    gaining = sorted((cost for cost in costs if cost.is_slower and cost.gain_ms > 0), key=lambda cost: -cost.gain_ms)
     found: list[tuple[LayerCost, ...]] = []
     size = len(gaining)
     while size and len(found) < most:

@@ -19,7 +19,7 @@ from pipeline.quantization.lowering import lowered_for
 from pipeline.quantization.validator import refusals, rules_from_scheme
 from pipeline.stage import Run
 from pipeline.stages.mixed_kernels import with_mixed
-from pipeline.stages.rivals import FLOAT, INT8, Rival, fastest, rivals_of, rows, timed
+from pipeline.stages.rivals import FLOAT, INT8, MIXED, Rival, fastest, rivals_of, rows, timed
 from pipeline.stages.same_answers import Parity, float_parent, passed_hops, torch_origin, where_they_part
 from pipeline.store import written_atomically
 from targets.budget import Budget
@@ -122,7 +122,8 @@ class Build:
         )  # fmt: skip
 
         def differs(rival: Rival) -> str:
-            for split in (some, run.dataset.test):
+            # A mix is the first one's network in its runtime: it is held to what that is held to.
+            for split in (run.dataset.test,) if rival.arithmetic == MIXED else (some, run.dataset.test):
                 same = parity.on(split, rival)
                 if parity.fails(same):
                     return (

@@ -7,7 +7,7 @@ are built and timed in turns, and the fastest of them becomes a rival of the two
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline.data.dataset import inputs_for_network
 from pipeline.quantization.float_kernels import quantized_products, with_float_kernels
 from pipeline.quantization.kernel_choice import layer_costs, sets_by_gain
 from pipeline.stage import Run
-from pipeline.stages.rivals import FLOAT, INT8, MIXED, Rival, times_as_fast
+from pipeline.stages.rivals import FLOAT, INT8, MIXED, Rival, ratio_interval, times_as_fast
 from targets.errors import EngineRefused
 from targets.side_by_side import timed_in_turns
 
@@ -29,7 +29,7 @@ WARMING_S = 0.3
 
 
 def with_mixed(rivals: Sequence[Rival], run: Run) -> tuple[list[Rival], list[dict[str, Any]]]:
-    """The rivals, and behind the first two, INT8 and float in the target's own runtime, a mix where that seems faster.
+    """The rivals, and behind the first two, INT8 and float in the target's own runtime, a mix that may be faster.
 
     Also what was tried, for the report. OpenVINO is asked for none: on five networks no mix gained 1 % (decision 0019).
     """
@@ -46,7 +46,7 @@ def with_mixed(rivals: Sequence[Rival], run: Run) -> tuple[list[Rival], list[dic
 
 
 def _mixed(integer: Rival, floating: Rival, run: Run) -> tuple[Rival | None, dict[str, Any]]:
-    """The fastest mix where it seems faster than both engines; and what was tried, where there was something to try."""
+    """The fastest mix, unless an engine is faster for certain; and what was tried, where there was something to try."""
     model, one = onnx.load(integer.files[-1][1]), inputs_for_network(run.dataset, run.dataset.validation.inputs[:1])
     int8_times = integer.layer_times(one, threads=run.threads)
     own = layer_costs(
@@ -75,12 +75,12 @@ def _mixed(integer: Rival, floating: Rival, run: Run) -> tuple[Rival | None, dic
         best = max(range(len(mixes)), key=ratios.__getitem__)
         told = {
             "runtime": integer.engine.runtime,
-            "slower_in_integers": [asdict(cost) for cost in own if cost.integer_ms > cost.float_ms],
+            "slower_in_integers": [cost.layer for cost in own if cost.is_slower],
             "tried": [
                 {"layers": len(mix.kernels), "times_as_fast": ratio} for mix, ratio in zip(mixes, ratios, strict=True)
             ],
         }  # fmt: skip
-        if ratios[best] <= max(1.0, times_as_fast(int8_ms, float_ms)):
+        if any(ratio_interval(each, mixes_ms[best]).high < 1 for each in (int8_ms, float_ms)):
             return None, told
         return _kept(mixes[best], run), told
 

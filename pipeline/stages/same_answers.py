@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Parity:
-    """Engines against the torch networks they were made from; a network is asked once for each split.
+    """Engines against the torch networks they were made from; each is asked once for each split.
 
     least_equal: the share of answers that must be the same, near ties aside
     """
@@ -37,6 +38,8 @@ class Parity:
     run: Run
     least_equal: float
     kept: dict[tuple[str, str, str], NDArray[np.floating[Any]]] = field(default_factory=dict)
+    found: dict[tuple[str, Path], Agreement] = field(default_factory=dict)
+    layerwise: dict[str, bool] = field(default_factory=dict)
 
     def on(self, split: Split, rival: Rival) -> Agreement:
         """The engine file against the torch network it came from, one input at a time.
@@ -44,6 +47,12 @@ class Parity:
         Where too many answers differ, the integers decide (same_integers.py): an answer that the integer reference
         gives as well is the student's own.
         """
+        key = (split.name, rival.path)
+        if key not in self.found:
+            self.found[key] = self._compared(split, rival)
+        return self.found[key]
+
+    def _compared(self, split: Split, rival: Rival) -> Agreement:
         with closing(rival.engine.open(rival.path, threads=self.run.threads)) as runner:
             found = []
             for start in range(0, len(split), AT_ONCE):
@@ -92,10 +101,10 @@ class Parity:
             alike = bridge.layers_like(inputs, answers[places], built_from=rival.files[-1][1])
         else:
             alike = bridge.answers_like(inputs, answers[places])
-        if not alike:
-            return False
-        some = inputs_for_network(self.run.dataset, split.inputs[:LAYERWISE])
-        return not bridge.layer_that_differs(some)
+        if alike and rival.origin.digest not in self.layerwise:  # of the file, whichever engine is made of it
+            some = inputs_for_network(self.run.dataset, split.inputs[:LAYERWISE])
+            self.layerwise[rival.origin.digest] = not bridge.layer_that_differs(some)
+        return alike and self.layerwise[rival.origin.digest]
 
 
 def passed_hops(rival: Rival, run: Run) -> list[dict[str, Any]]:

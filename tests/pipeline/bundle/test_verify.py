@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -17,7 +18,10 @@ from pipeline.bundle import write_bundle
 from pipeline.commands.verify_command import verify
 from pipeline.errors import BundleRefused
 from pipeline.integrity import MANIFEST, SUMS, digests_of, refuse_outside, sums_text
+from pipeline.manifest import onnx_file
+from pipeline.quantization.float_kernels import quantized_products, with_float_kernels
 from pipeline.verify import answer_with_bundle, verify_bundle
+from targets.engines.ort import OnnxRuntime
 from targets.reach.local import describe_machine
 
 
@@ -58,6 +62,27 @@ def test_the_text_of_verify_names_the_1_of_2_products_in_float_and_says_why(
     assert len(lines) == 1
     assert lines[0].startswith("  in float: /head (")  # Gemm, or what the runtime makes of it
     assert "not quantized" in lines[0]
+
+
+def test_a_bundle_whose_1_quantized_layer_has_a_float_kernel_gives_the_16_stored_answers(
+    finished: Any, with_journey: Callable[..., Any]
+) -> None:
+    *before, last = finished.journey.results
+    model = onnx.load(onnx_file(last.candidate))
+    source, engine = last.candidate.path.parent / "mixed.onnx", last.candidate.path.parent / "mixed.engine.onnx"
+    onnx.save(with_float_kernels(model, quantized_products(model)), source)
+    OnnxRuntime().build(source, engine, threads=1)
+    (row,) = (row for row in OnnxRuntime().operators(engine).rows if row.name != "/head")
+    facts = {**last.candidate.facts, "why_float": {row.name: "its integer kernel is slower here"}}
+    changed = replace(last, candidate=replace(last.candidate, path=engine, facts=facts))
+    told = with_journey(results=(*before, changed))
+    folder = write_bundle(told.plan, told.journey, dataset=told.dataset)
+    found = verify_bundle(folder)
+    assert (found.exit_code, found.identical, found.asked) == (0, True, "engine.onnx")
+    assert (found.operators.integer, found.operators.floating) == (0, 2)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    said = {each["name"]: each["why"] for each in manifest["engine"]["operators"]}
+    assert said[row.name] == "its integer kernel is slower here"
 
 
 def test_the_out_folder_and_the_manifest_itself_lead_to_the_same_bundle(bundle: Path) -> None:

@@ -17,8 +17,15 @@ def cost(layer: str, integer_ms: float, float_ms: float, conversions_ms: float =
     return LayerCost(layer, integer_ms, float_ms, conversions_ms)
 
 
-def test_of_5_layers_the_3_that_gain_are_proposed_then_the_1_that_gains_most() -> None:
-    costs = [cost("a", 3, 2), cost("b", 1, 2), cost("c", 5, 1), cost("d", 3, 2.5), cost("e", 3, 2, 1.5)]
+def test_of_6_layers_the_3_that_gain_are_proposed_then_the_1_that_gains_most() -> None:
+    costs = [
+        cost("a", 3, 2),
+        cost("b", 1, 2),
+        cost("c", 5, 1),
+        cost("d", 3, 2.5),
+        cost("e", 3, 2, 1.5),
+        cost("f", 2, 3, -8),
+    ]
     sets = sets_by_gain(costs, most=5)
     assert [[each.layer for each in chosen] for chosen in sets] == [["c", "a", "d"], ["c"]]
     assert sets_by_gain(costs, most=1) == sets[:1]
