@@ -57,7 +57,7 @@ def result_text(journey: Journey, bundle: str | None) -> str:
 def dry_run_text(plan: Plan) -> DryRun:
     """What the plan would do, without doing any of it.
 
-    Its JSON has `dry_run` true, `schema`, `target`, `recipe`, `seed` and `out`; `data`, `teacher` and `student` as their
+    Its JSON has `dry_run` true, `schema`, `target`, `recipe`, `seed`, `out`; `data`, `teacher` and `student` as their
     settings; `weights` (whose → file) and `missing` (a sentence, or null); `stages` with `name`, `takes`, `gives` and
     settings; `limits` with `limit`, `bound` and `origin`.
     """

@@ -12,8 +12,9 @@ from torch import nn
 
 from calibration.samples import Samples
 from pipeline.quantization.layer_prices import Prices
-from pipeline.quantization.mixed_precision import Aim, Mix, MixedPrecision, mixed, polished, ranges_under, relaxed
+from pipeline.quantization.mixed_precision import Aim, Mix, MixedPrecision, mixed
 from pipeline.quantization.preparation import Preparation, Prepared
+from pipeline.quantization.relaxed import polished, ranges_under, relaxed
 from pipeline.quantization.sensitivity import Exam, Moves
 from pipeline.stage import Run
 from pipeline.stages.priced_layers import prices_on_target
