@@ -15,9 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from int8_peers.networks import NETWORKS, write_inputs
 from int8_peers.table import comparison_lines
 
+from pipeline.data.fidelity import fidelity_of
 from pipeline.store import read_json, write_json
 
 TOOLS = ("ours", "onnxruntime_static", "nncf_openvino", "neural_compressor", "modelopt_onnx")
@@ -32,7 +34,7 @@ def main() -> None:
     flags.add_argument("--data", type=Path, required=True, help="where data sets and weights lie")
     flags.add_argument("--networks", default=",".join(names), help="default: all")
     flags.add_argument("--peers", default=",".join(TOOLS[1:]), help="default: all; ours is always there")
-    flags.add_argument("--calibration", type=int, default=200, help="inputs to calibrate with; default: 200")
+    flags.add_argument("--calibration", type=int, default=200, help="inputs to calibrate with; default: 200 or a row's")
     flags.add_argument("--threads", type=int, default=1, help="default: 1")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--work", type=Path, default=Path("compared"), help="default: ./compared")
@@ -91,7 +93,8 @@ def result_in(folder: Path, tools: list[str]) -> dict[str, Any]:
         raise SystemExit(f"measuring {folder.name} failed; {folder / 'log.txt'} says why.")
     rows = [row for row in read_json(measured)["rows"] if row["tool"] in ("float", *tools)]
     return {
-        "name": folder.name, "rows": rows,
+        "name": folder.name, "rows": rows, "calibration": len(np.load(folder / "given" / "calibration.npy", "r")),
+        "metric": "top1" if fidelity_of(folder / "given" / "float.onnx") is None else "fidelity",
         "seconds": {
             tool: sum(tried["seconds"] for tried in each["tried"]) for tool, each in outcomes.items() if "forms" in each
         },

@@ -131,6 +131,92 @@ def test_a_quantizer_whose_package_is_absent_is_1_line_and_a_network_without_oth
     assert "| 1.000 (" in lines[2]  # the ratio of the float network to itself
 
 
+def test_a_row_with_a_map50_of_a_third_shows_33_percent_and_one_without_a_dash() -> None:
+    from int8_peers.table import inputs_lines, map50_cell
+
+    assert map50_cell({"map50": 1 / 3}) == "33.33 %"
+    assert map50_cell({"map50": None}) == map50_cell({}) == "–"
+    detector = {"name": "boxes", "calibration": 60, "metric": "fidelity", "rows": [{"n": 51, "map50": 1 / 3}]}
+    (line,) = inputs_lines([detector])
+    assert line.startswith("- boxes: 60 inputs to calibrate on, 51 others to judge by; accuracy is fidelity")
+    assert line.endswith("mAP50 of the boxes on those 51 pictures")
+
+
+def test_of_3_engines_the_2_of_one_tool_in_one_runtime_are_told_apart_by_their_scheme() -> None:
+    from int8_peers.table import peer_cell
+
+    rows = [
+        {"tool": tool, "runtime": "openvino", "scheme": scheme}
+        for tool, scheme in (("a", "static"), ("a", "dynamic"), ("b", "static"))
+    ]
+    assert [peer_cell(row, rows) for row in rows] == [
+        "a in openvino: static",
+        "a in openvino: dynamic",
+        "b in openvino",
+    ]
+
+
+def test_the_boxes_of_a_test_of_2_pictures_reach_the_rows_as_map50(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from int8_peers import measuring
+
+    network = task.model.parent.parent
+    np.save(network / "judged" / "boxes.npy", np.array([[0, 7, 0.1, 0.1, 0.2, 0.2], [1, 8, 0.1, 0.1, 0.2, 0.2]]))
+    seen: list[tuple[int, list[int]]] = []
+
+    def map50_of(answers: Any, truths: Any) -> float:
+        seen.append((len(answers), [len(each.classes) for each in truths[:3]]))
+        return 0.25
+
+    monkeypatch.setattr(measuring, "map50_of", map50_of)
+    monkeypatch.setattr(measuring, "SITTING_S", 0.05)
+    monkeypatch.setattr(measuring, "ROUNDS", (3, 3))
+    rows = measuring.measured(network, measuring.forms_in(network)[:1], threads=1)
+    assert [row["map50"] for row in rows] == [0.25]
+    assert seen == [(48, [1, 1, 0])]
+
+
+def test_a_softmax_in_front_of_a_product_of_2_tensors_is_attention_and_a_head_of_classes_is_not(
+    task: Any, tmp_path: Path
+) -> None:
+    from int8_peers.transformer import is_transformer
+
+    from pipeline.models.text_encoder import TextEncoder
+
+    assert not is_transformer(task.model)
+    encoder = TextEncoder(words=20, classes=3, length=4, depth=1, width=8)
+    onnx.save(onnx_from_torch(encoder, input_shape=(4,)), tmp_path / "encoder.onnx")
+    assert is_transformer(tmp_path / "encoder.onnx")
+
+
+def test_of_4_nodes_the_2_behind_the_last_convolution_are_the_tail(tmp_path: Path) -> None:
+    from int8_peers.onnxruntime_static import behind_products
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], "first"), helper.make_node("Conv", ["a", "w"], ["b"], "second"),
+        helper.make_node("Sigmoid", ["b"], ["c"], "third"), helper.make_node("Mul", ["b", "c"], ["y"], "fourth"),
+    ]  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 2, 2]) for name in "xy"]
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1, 1], [1.0])
+    graph = helper.make_graph(nodes, "tail", ends[:1], ends[1:], [weight])
+    onnx.save(helper.make_model(graph), tmp_path / "tail.onnx")
+    assert sorted(behind_products(tmp_path / "tail.onnx")) == ["fourth", "third"]
+
+
+def test_of_2_kinds_one_of_which_fails_the_other_is_kept_and_the_failure_told(task: Any) -> None:
+    from int8_peers.transformer import chosen_each
+
+    def fails(path: Path) -> None:
+        raise KeyError("Gelu")
+
+    kinds = {"static": {"all": fails}, "dynamic": {"exact": lambda path: onnx.save(onnx.load(task.model), path)}}
+    found = chosen_each(task, kinds, suffix=".onnx", runtime="onnxruntime")
+    assert [form.file for form in found.forms] == ["dynamic.onnx"]
+    assert [each.failed for each in found.tried] == ["KeyError: 'Gelu'", ""]
+    with pytest.raises(RuntimeError, match="Gelu"):
+        chosen_each(task, {"static": {"all": fails}}, suffix=".onnx", runtime="onnxruntime")
+
+
 def test_a_lead_of_1_of_4_answers_is_met_and_a_time_of_twice_the_peers_is_missed() -> None:
     from int8_peers.table import accuracy_bar, latency_bar
 

@@ -83,8 +83,11 @@ def measure(network: Path, *, threads: int) -> None:
     """Measure all forms there are, unless just these were measured before."""
     path = network / "measured.json"
     forms = forms_in(network)
-    code = [file_digest(Path(__file__).parent / f"{name}.py") for name in ("measuring", "opening")]
-    key = digest_of(code, threads, [[form.tool, form.quantized.runtime, file_digest(form.path)] for form in forms])
+    code = [file_digest(Path(__file__).parent / f"{name}.py") for name in ("measuring", "opening", "detections")]
+    given = read_json(network / "given" / "key.json")
+    key = digest_of(
+        code, threads, given, [[form.tool, form.quantized.runtime, file_digest(form.path)] for form in forms]
+    )
     if path.is_file() and read_json(path)["key"] == key:
         return
     path.unlink(missing_ok=True)

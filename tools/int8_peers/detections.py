@@ -65,6 +65,27 @@ def truths_in(tar: Path, names: list[str]) -> list[Boxes]:
     return found
 
 
+def kept_truths(truths: list[Boxes]) -> NDArray[np.float64]:
+    """The boxes of all pictures as one array (M, 6): picture, class, corners."""
+    rows = [np.column_stack([np.full(len(each.classes), place), each.classes, each.corners])
+            for place, each in enumerate(truths)]  # fmt: skip
+    return np.concatenate(rows).reshape(-1, 6)
+
+
+def truths_from(kept: NDArray[np.float64], *, pictures: int) -> list[Boxes]:
+    """The boxes of each of so many pictures, from that array."""
+    found = []
+    for place in range(pictures):
+        rows = kept[kept[:, 0] == place]
+        found.append(Boxes(rows[:, 2:], rows[:, 1].astype(np.int64), np.ones(len(rows))))
+    return found
+
+
+def map50_of(answers: Floats, truths: list[Boxes]) -> float:
+    """mAP50, 0..1, of a network's answers (N, 85, 22, 22) to the pictures with these boxes."""
+    return mean_average_precision([detected(answer) for answer in answers], truths)
+
+
 def network_inputs(pictures: list[Image.Image]) -> Floats:
     """Blue, green, red in 0..1, the whole picture stretched to the square: (N, 3, 352, 352)."""
     rows = []

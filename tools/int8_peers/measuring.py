@@ -3,6 +3,7 @@
 Each round asks every engine once, in an order drawn anew; each timed call follows an untimed one of the same engine.
 The engines are opened anew for each of three sittings: where a session lies in memory moves its time by up to 2 %.
 The ratio of an engine is the median, over the rounds, of its time over that of the float network in ONNX Runtime.
+Where the boxes on the test's pictures are known, mAP50 is that of the same answers (detections.py).
 """
 
 import importlib.util
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from int8_peers.detections import Boxes, map50_of, truths_from
 from int8_peers.opening import integer_operators, opened
 from int8_peers.task import Quantized, error_of
 from pipeline.data.fidelity import fidelity_of, sizes_of
@@ -59,6 +61,7 @@ def measured(network: Path, forms: Sequence[Engine], *, threads: int) -> list[di
     rows: list[dict[str, Any]] = []
     fidelity = fidelity_of(network / "given" / "float.onnx")
     metric, sizes = fidelity or top1, sizes_of(fidelity)
+    truths = known_boxes(network, pictures=len(inputs))
     wanted = right = np.empty(0, np.float32)
     for form in forms:
         with closing(opened(form.path, runtime=form.quantized.runtime, threads=threads)) as runner:
@@ -71,12 +74,19 @@ def measured(network: Path, forms: Sequence[Engine], *, threads: int) -> list[di
         rows.append({
             "tool": form.tool, "runtime": form.quantized.runtime, "scheme": form.quantized.scheme, "n": len(labels),
             "accuracy": float(correct.mean()), "drop_points": [drop.low, drop.high],
+            "map50": None if truths is None else map50_of(answers, truths),
             "agreement": agreement(wanted, answers, sizes=sizes).equal_answers, "error": error_of(answers, wanted),
             "integer": integer, "products": total, "right": [float(each) for each in correct],
         })  # fmt: skip
     for row, times in zip(rows, timed(forms, inputs[:1], threads=threads), strict=True):
         row["samples_ms"] = times
     return [row | figures(row["samples_ms"], rows[0]["samples_ms"]) for row in rows]
+
+
+def known_boxes(network: Path, *, pictures: int) -> list[Boxes] | None:
+    """The true boxes on the pictures of the test; None for a network whose answers are not read as boxes."""
+    path = network / "judged" / "boxes.npy"
+    return truths_from(np.load(path), pictures=pictures) if path.is_file() else None
 
 
 def figures(times_ms: Sequence[float], reference_ms: Sequence[float]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Static quantization without a search for accuracy, ranges by minimum and maximum as is its default: Q/DQ pairs with
 unsigned activations and signed weights per channel; the same with unsigned weights, which is exact without VNNI; and
 the integer operators that it writes by default. Its version 1.0 takes `reduce_range` and forgets it on the way, so
-there are no 7-bit weights.
+there are no 7-bit weights. Of a network with attention also SmoothQuant, and ranges read anew from every input; it
+forgets SmoothQuantAlpha in the same way, so that this is its default, 0.5.
 
 It asks for numpy below 2 and works above, and it imports what it does not need here. Beside the others it goes with
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from int8_peers.task import Floats, Found, Task, Way, chosen
+from int8_peers.transformer import chosen_each, is_transformer
 
 PACKAGES = ("onnx-neural-compressor", "onnx", "onnxruntime")
 
@@ -47,7 +49,7 @@ class Reader:
 
 
 def quantized(task: Task) -> Found:
-    """The best of three forms."""
+    """The best of three forms; with attention, of each kind."""
     from onnxruntime.quantization import QuantFormat, QuantType
 
     forms = (
@@ -61,15 +63,40 @@ def quantized(task: Task) -> Found:
         )
         for form, weights in forms
     }
-    return chosen(task, ways, stem="quantized", suffix=".onnx", runtime="onnxruntime")
+    if not is_transformer(task.model):
+        return chosen(task, ways, stem="quantized", suffix=".onnx", runtime="onnxruntime")
+    smooth: dict[str, Way] = {
+        f"{scheme}, SmoothQuant": partial(_write, task, form, weights, smooth=True)
+        for scheme, (form, weights) in zip(ways, forms, strict=True)
+        if form is QuantFormat.QDQ
+    }
+    dynamic: dict[str, Way] = {
+        f"dynamic, U8{'S8' if weights is QuantType.QInt8 else 'U8'} per channel, 8-bit weights": partial(
+            _write_dynamic, task, weights
+        )
+        for weights in (QuantType.QInt8, QuantType.QUInt8)
+    }
+    kinds = {"quantized": ways | smooth, "dynamic": dynamic}
+    return chosen_each(task, kinds, suffix=".onnx", runtime="onnxruntime")
 
 
-def _write(task: Task, form: Any, weights: Any, path: Path) -> None:
+def _write_dynamic(task: Task, weights: Any, path: Path) -> None:
+    from onnx_neural_compressor.quantization import config, quantize
+
+    settings = config.DynamicQuantConfig(
+        weight_type=weights, per_channel=True, reduce_range=True, execution_provider="CPUExecutionProvider"
+    )
+    quantize(str(task.model), str(path), settings)
+
+
+def _write(task: Task, form: Any, weights: Any, path: Path, *, smooth: bool = False) -> None:
     import onnx
     from onnx_neural_compressor.quantization import config, quantize
 
+    name = onnx.load(task.model).graph.input[0].name
+    further = {"SmoothQuant": True, "SmoothQuantCalibIter": len(task.calibration)} if smooth else {}
     settings = config.StaticQuantConfig(
-        calibration_data_reader=Reader(onnx.load(task.model).graph.input[0].name, task.calibration), quant_format=form,
+        calibration_data_reader=Reader(name, task.calibration), quant_format=form, extra_options=further,
         weight_type=weights, per_channel=True, reduce_range=True, calibration_sampling_size=len(task.calibration),
         execution_provider="CPUExecutionProvider",
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Both presets (activations symmetric: "performance"; or not where they are signed: "mixed"), its overflow fix (7-bit
 weights, for processors without VNNI) in the first layer as is its default and everywhere, and for the best of these the
-slow bias correction. What comes out of the ONNX road answers in OpenVINO and in ONNX Runtime.
+slow bias correction. A network with attention is named one, which brings SmoothQuant. What comes out of the ONNX road
+answers in OpenVINO and in ONNX Runtime.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from int8_peers.task import Found, Quantized, Task, Tried, Way, chosen
+from int8_peers.transformer import is_transformer
 
 PACKAGES = ("nncf", "openvino", "onnx", "onnxruntime")
 
@@ -31,11 +33,14 @@ def _road(task: Task, read: Read, write: Write, runtime: str, suffix: str) -> Fo
     from nncf import QuantizationPreset
     from nncf.quantization.advanced_parameters import OverflowFix
 
+    attention = is_transformer(task.model)
+    named = "transformer, " if attention else ""
+
     def ways(settings: list[tuple[Any, Any]], *, fast: bool) -> dict[str, Way]:
         return {
-            f"NNCF on {'ONNX' if suffix == '.onnx' else 'OpenVINO'}, {preset.value}, 7-bit weights "
+            f"NNCF on {'ONNX' if suffix == '.onnx' else 'OpenVINO'}, {named}{preset.value}, 7-bit weights "
             f"{'everywhere' if fix is OverflowFix.ENABLE else 'in the first layer'}, {'fast' if fast else 'slow'} bias "
-            "correction": partial(_write, task, read, write, preset, fix, fast)
+            "correction": partial(_write, task, read, write, preset, fix, fast, attention)
             for preset, fix in settings
         }
 
@@ -62,7 +67,8 @@ def better(first: Found, second: Found) -> Found:
     return Found(winner.forms, tried)
 
 
-def _write(task: Task, read: Read, write: Write, preset: Any, fix: Any, fast: bool, path: Path) -> None:
+def _write(task: Task, read: Read, write: Write, preset: Any, fix: Any, fast: bool, attention: bool,
+           path: Path) -> None:  # fmt: skip
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
 
@@ -72,7 +78,8 @@ def _write(task: Task, read: Read, write: Write, preset: Any, fix: Any, fast: bo
     data = nncf.Dataset(ones, lambda one: one if name is None else {name: one})
     made = nncf.quantize(
         model, data, preset=preset, target_device=nncf.TargetDevice.CPU, subset_size=len(ones),
-        fast_bias_correction=fast, advanced_parameters=AdvancedQuantizationParameters(overflow_fix=fix),
+        model_type=nncf.ModelType.TRANSFORMER if attention else None, fast_bias_correction=fast,
+        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=fix),
     )  # fmt: skip
     write(made, path)
 
