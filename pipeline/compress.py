@@ -7,6 +7,7 @@ wait.
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipeline.bundle import write_bundle
 from pipeline.candidate import Candidate, Form
@@ -84,10 +85,11 @@ def weights_of(plan: Plan, workers: Workers) -> dict[str, Path]:
         return plan.weights()
     except DataMissing as lacking:
         if workers.leads:
-            try:
-                plan.recipe.data(plan.data, cache=plan.work / "data")
-            except DataMissing as more:
-                raise DataMissing(f"{lacking}\n{more}") from more
+            with TemporaryDirectory() as cache:  # nothing is left of a run that cannot be
+                try:
+                    plan.recipe.data(plan.data, cache=Path(cache))
+                except DataMissing as more:
+                    raise DataMissing(f"{lacking} And {more}") from more
         raise
 
 

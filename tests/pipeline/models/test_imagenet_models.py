@@ -108,11 +108,11 @@ def test_mobilenet_v2_gets_52_quantized_weights_and_64_tensors() -> None:
     assert list(placement.kept_float) == ["classifier.1"]
 
 
-def test_squeezenet_gets_26_quantized_weights_and_35_tensors_and_no_layer_stays_float() -> None:
+def test_squeezenet_gets_26_quantized_weights_and_19_quantizers_for_35_tensors_and_no_layer_stays_float() -> None:
     placement = placed(squeezenet_1_1)
     assert len(placement.weights) == 1 + 8 * 3 + 1
-    assert len(placement.activations) == 1 + 26 + 8  # the input, each convolution, each pair put side by side
-    assert len(placement.repeats) == 3  # max pooling
+    assert len(placement.activations) == 1 + 10 + 8  # the input, each convolution alone, each two put side by side
+    assert len(placement.repeats) == 2 * 8 + 3  # the second of the two, and both as one; max pooling
     assert placement.kept_float == {}
 
 
