@@ -86,8 +86,8 @@ def parts_below(folder: Path | None) -> tuple[Part, Part]:
             paths = find_all([[name] for name in files], folder, what=WHAT)
             return _joined([read(path) for path in paths[:-1]]), read(paths[-1])
     raise DataMissing(
-        f"{WHAT}: below {folder} lies neither an .npz of it, nor the python version ({PYTHON_FILES[0]}, …), nor the "
-        f"binary version ({BINARY_FILES[0]}, …). Put one of them there; an archive must be unpacked first."
+        f"{WHAT}: below {folder} lies no .npz of it, no {PYTHON_FILES[0]} and no {BINARY_FILES[0]}. Put one of the "
+        "three versions there, unpacked."
     )
 
 

@@ -44,7 +44,7 @@ EXPECTED = {
         "looked into photos",
         "Put what is missing",
     ),
-    "networks": ("resnet56-4bfd9763.th", "resnet20-12fca82f.th", "looked into photos"),
+    "networks": ("resnet56-4bfd9763.th", "resnet20-12fca82f.th", "looked into photos", "data_batch_1.bin"),
     "nan": ("arrays", "index 42", "NaN", "Repair it"),
     "label": ("arrays", "index 42", "label 4", "0 … 3"),
     "no weights": ("weights of the teacher", "nowhere.pt", "looked into photos"),

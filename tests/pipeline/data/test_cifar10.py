@@ -110,7 +110,7 @@ def test_label_10_is_refused_at_its_index(tmp_path: Path) -> None:
 
 
 def test_without_data_the_3_forms_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataMissing, match=r"\.npz.*data_batch_1,.*data_batch_1\.bin"):
+    with pytest.raises(DataMissing, match=r"\.npz.*data_batch_1.*data_batch_1\.bin"):
         Cifar10()(tmp_path, cache=tmp_path)
     with pytest.raises(DataMissing, match="no folder was given"):
         Cifar10()(None, cache=tmp_path)
