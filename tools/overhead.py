@@ -49,6 +49,7 @@ WORK = {
     "pipeline.measure._measure": "measuring",
     "pipeline.measure.engine_of": "making engines to measure",
     "pipeline.stages.build.timed": "measuring",
+    "pipeline.stages.build.with_mixed": "measuring",
     "pipeline.stages.same_answers.Parity.on": "comparing engine and network",
     "pipeline.stages.build.passed_hops": "comparing engine and network",
 }

@@ -138,7 +138,9 @@ class NetworkBuilder:
 
     def _batch_kept(self, node: OnnxNode, made: fx.Node) -> None:
         """Refuse an answer that is not TIMES as long along one axis, with the same values in front."""
-        short, long = self.short[made], self.long[made]
+        short, long = (
+            each.float() if each.dtype == torch.bool else each for each in (self.short[made], self.long[made])
+        )
         if short.ndim != long.ndim:
             raise _batch_mixed(node)
         axes = [axis for axis in range(short.ndim) if short.shape[axis] != long.shape[axis]]
