@@ -114,3 +114,12 @@ def test_no_gradient_passes_and_0_says_so(saved: Callable[..., Path]) -> None:
     network = module_from_onnx(saved(steps, shape=SHAPE, constants=values))
     with pytest.raises(RuntimeError, match="LRN"):
         network(torch.randn(SHAPE, requires_grad=True)).sum().backward()
+
+
+def test_truth_values_between_2_operators_that_torch_has_not_choose_as_numpy_does(saved: Callable[..., Any]) -> None:
+    steps = [("Greater", ["x", "c"], "m", {}), ("Where", ["m", "x", "c"], "y", {})]
+    path = saved(steps, shape=("n", *SHAPE[1:]), constants={"c": np.array(0.1, np.float32)})
+    inputs = np.random.default_rng(3).normal(size=(3, *SHAPE[1:])).astype(np.float32)
+    with torch.no_grad():
+        answers = module_from_onnx(path)(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_array_equal(answers, np.maximum(inputs, np.float32(0.1)))

@@ -213,11 +213,3 @@ def test_an_added_number_is_no_addition_of_2_tensors_for_placement(saved: Callab
     placement = placement_on(traced(network))
     assert placement.weights == ("node_0", "node_2")
     assert set(placement.activations) == {"input_1", "node_0", "add", "node_2"}
-
-
-def test_truth_values_between_2_operators_that_torch_lacks_pass_as_they_are(
-    saved: Callable[..., Any], same_answers: Callable[..., Any]
-) -> None:
-    steps = [("Greater", ["x", "c"], "m", {}), ("Where", ["m", "x", "c"], "y", {})]
-    path = saved(steps, shape=(1, *SHAPE), constants={"c": np.array(0.1, np.float32)})
-    assert same_answers(path, shape=SHAPE) is not None
