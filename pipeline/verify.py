@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,13 +180,15 @@ def answers_of(runtime: Engine, engine: Path, inputs: np.ndarray, *, threads: in
 
 
 def operators_in(runtime: Engine | None, engine: Path, manifest: Mapping[str, Any]) -> Operators:
-    """What the engine file holds; as the manifest says where this machine cannot look into it."""
+    """What the engine file holds, with the manifest's reasons; as the manifest says where it cannot be looked into."""
+    said = manifest["engine"]
     if runtime is not None:
         try:
-            return runtime.operators(engine)
+            found = runtime.operators(engine)
         except TargetsError:
             pass
-    said = manifest["engine"]
+        else:
+            return with_reasons(found, said.get("operators"))
     try:
         rows = tuple(OperatorRow(**row) for row in said["operators"])
         return Operators(int(said["integer_ops"]), int(said["float_ops"]), rows)
@@ -194,6 +196,21 @@ def operators_in(runtime: Engine | None, engine: Path, manifest: Mapping[str, An
         raise BundleRefused(
             f"the manifest of {engine.parent} does not list the engine's operators. {REPAIR}"
         ) from error
+
+
+def with_reasons(found: Operators, said: Any) -> Operators:
+    """What the build knew of why an operator is in float: the engine's file alone does not tell."""
+    if not isinstance(said, list):
+        return found
+    reasons = {
+        (row.get("name"), row.get("kind")): str(row["why"])
+        for row in said
+        if isinstance(row, dict) and row.get("integer") is False and row.get("why")
+    }
+    rows = tuple(
+        row if row.integer else replace(row, why=reasons.get((row.name, row.kind), row.why)) for row in found.rows
+    )
+    return replace(found, rows=rows)
 
 
 def difference_explained(manifest: Mapping[str, Any]) -> str:

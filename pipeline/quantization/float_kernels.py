@@ -22,7 +22,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from pipeline.quantization.integer_operators import dequantized_codes
-from pipeline.quantization.quantized_graph import Pair, QuantizedGraph, name_of, nodes_read, quantized_graph
+from pipeline.quantization.quantized_graph import Pair, QuantizedGraph, name_of, quantized_graph, with_nodes
 
 SHIELD, UNSHIELDED = ".shield", ".unshielded"  # behind the names of a layer, and of what it gives
 
@@ -46,14 +46,7 @@ def with_float_kernels(model: onnx.ModelProto, layers: Collection[str]) -> onnx.
             nodes += _shielded(node, reads=pools[id(node)])
         else:
             nodes.append(node)
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    del changed.graph.node[:]
-    changed.graph.node.extend(nodes_read(nodes, model))
-    read = {name for node in changed.graph.node for name in node.input}
-    del changed.graph.initializer[:]
-    changed.graph.initializer.extend(each for each in constants if each.name in read)
-    return changed
+    return with_nodes(model, nodes, constants)
 
 
 def quantized_products(model: onnx.ModelProto) -> list[str]:

@@ -20,7 +20,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from pipeline.quantization.integer_operators import bias_codes
-from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, nodes_read, quantized_graph
+from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, quantized_graph, with_nodes
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,7 @@ def linear_in_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         layer = replaced.get(node.output[0])
         nodes += _in_integers(layer, graph, constants) if layer is not None else [node]
-    lowered = onnx.ModelProto()
-    lowered.CopyFrom(model)
-    del lowered.graph.node[:]
-    lowered.graph.node.extend(nodes_read(nodes, model))
-    read = {name for node in lowered.graph.node for name in node.input}
-    del lowered.graph.initializer[:]
-    lowered.graph.initializer.extend(each for each in constants if each.name in read)
+    lowered = with_nodes(model, nodes, constants)
     del lowered.graph.value_info[:]
     return shape_inference.infer_shapes(lowered)
 

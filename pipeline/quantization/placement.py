@@ -4,7 +4,7 @@ ONNX Runtime runs a convolution in integers only when its input, its weight and 
 only when both inputs and the output do, and pooling likewise. A ReLU belongs to the operator before it, and the
 quantizer stands after the ReLU. Operators that only move values (max pooling, padding with zeros, reshaping) keep the
 quantizer of their input, called a second time. What a concat joins shares one quantizer with it: with one each, and
-another behind it, values are rounded twice and SqueezeNet is 5 % slower. What follows the last layer stays float, and
+another behind it, values are rounded twice and SqueezeNet is 9 % slower. What follows the last layer stays float, and
 so does the last layer: its answers are not quantized, so it would gain nothing. Only where its answers are averaged (a
 convolution instead of a linear layer at the end) is it quantized like the others.
 

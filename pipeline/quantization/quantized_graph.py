@@ -178,15 +178,22 @@ def quantized_graph(model: onnx.ModelProto) -> QuantizedGraph:
     )
 
 
-def nodes_read(nodes: Sequence[NodeProto], model: onnx.ModelProto) -> list[NodeProto]:
-    """Those whose results something still reads, or the model gives, in their order."""
+def with_nodes(
+    model: onnx.ModelProto, nodes: Sequence[NodeProto], constants: Sequence[onnx.TensorProto]
+) -> onnx.ModelProto:
+    """A copy of `model` with these nodes, in their order, and these constants: those of both that something reads."""
     wanted = {each.name for each in model.graph.output}
-    kept = []
+    kept: list[NodeProto] = []
     for node in reversed(nodes):
         if wanted & set(node.output):
             wanted |= set(node.input)
-            kept.append(node)
-    return kept[::-1]
+            kept.insert(0, node)
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.node[:], changed.graph.initializer[:]
+    changed.graph.node.extend(kept)
+    changed.graph.initializer.extend(each for each in constants if each.name in wanted)
+    return changed
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:

@@ -106,9 +106,9 @@ def rivals_of(first: Rival, parent: Candidate | None, run: Run, *, further: bool
 
 
 def with_sums_unrounded(rival: Rival, run: Run) -> Rival:
-    """What an engine computes that adds before it rounds, written down: the same rival where there is nothing to add.
+    """The rival without the quantizers that an engine leaves out which adds before it rounds: files and torch network.
 
-    Its file and its engine path are the rival's, but for the residual sums.
+    The same rival where the network has none of them.
     """
     canonical = onnx.load(rival.files[0][1])
     places = dropped_places(canonical)

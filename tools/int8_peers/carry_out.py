@@ -73,7 +73,7 @@ def version_or_empty(name: str) -> str:
 def key_of(tool: str, network: Path, versions: dict[str, str], *, threads: int) -> str:
     """Of all that the outcome depends on."""
     here = Path(__file__).parent
-    code = [file_digest(here / f"{name}.py") for name in (tool, "task")]
+    code = [file_digest(here / f"{name}.py") for name in (tool, "task", "transformer")]
     # Ours depends on all of our code, and on whether its second runtime is there.
     own = [code_version(), version_or_empty("openvino")] if tool == "ours" else []
     return digest_of(code, own, versions, threads, read_json(network / "given" / "key.json"))
