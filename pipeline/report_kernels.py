@@ -18,7 +18,10 @@ def engine_name(rival: Mapping[str, Any]) -> str:
 def mixed_kernels(rivals: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]) -> list[Part]:
     """The sets of layers that were tried, and the layers of each mixed engine that was a rival."""
     parts: list[Part] = []
+    parts += [_left_out(each) for each in tried if "left_out" in each]
     for each in tried:
+        if "left_out" in each:
+            continue
         sets = [f"{factor(mix['times_as_fast'])} with {mix['layers']}" for mix in each["tried"]]
         parts.append(
             f"{len(each['slower_in_integers'])} layers are slower in integers than in float in {each['runtime']}. With "
@@ -37,3 +40,16 @@ def mixed_kernels(rivals: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[s
             head = (f"in a float kernel in {rival['runtime']}", "in integers", "in float", "conversions")
             parts.append(Table(head, tuple(lines), "lrrr"))
     return parts
+
+
+def _left_out(tried: Mapping[str, Any]) -> str:
+    """Which quantizers a further runtime does without."""
+    trials = [
+        f"{factor(trial['times_as_fast'])} without those before {trial['before']}, "
+        f"which were {'left out' if trial['kept'] else 'kept'}"
+        for trial in tried["left_out"]
+    ]
+    return (
+        f"In {tried['runtime']} the INT8 engine was tried without some of the student's quantizers. It was "
+        f"{list_words(trials)}."
+    )

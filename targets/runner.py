@@ -5,6 +5,7 @@ of `targets/engines/` provide them; nothing here imports a runtime.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +58,15 @@ class LayerTime:
     median_ms: float
 
 
+class Place(Enum):
+    """Where a quantizer stands: before what."""
+
+    SUM = "residual sums"
+    FUNCTION = "activation functions"
+    POOLING = "pooling"
+    DEPTHWISE = "depthwise convolutions"
+
+
 class Engine(Protocol):
     """A runtime. File paths in, engine files and runners out."""
 
@@ -80,8 +90,13 @@ class Engine(Protocol):
         ...
 
     @property
-    def adds_before_rounding(self) -> bool:
-        """Whether a convolution that ends in a residual sum is added as it is, whatever quantizer stands between."""
+    def joined(self) -> tuple[Place, ...]:
+        """What it computes in one kernel with the layer before, rounding once, if no quantizer stands between."""
+        ...
+
+    @property
+    def optional(self) -> tuple[Place, ...]:
+        """Before what else it may be faster without quantizers: the clock decides."""
         ...
 
     def build(self, onnx_path: Path, engine_path: Path, *, threads: int) -> None:

@@ -58,9 +58,11 @@ SPLIT_CALLS = (torch.chunk, torch.split, torch.unbind, "chunk", "split", "unbind
 # So do these, whose parts are new values.
 TUPLE_LAYERS = (nn.RNNBase, nn.LSTMCell, nn.MultiheadAttention)
 TUPLE_CALLS = (torch.max, torch.min, torch.topk, torch.sort, "max", "min", "topk", "sort")
-MOVE_LAYERS = (nn.MaxPool1d, nn.MaxPool2d, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, *VANISH_LAYERS)
+MAX_POOL_LAYERS = (nn.MaxPool1d, nn.MaxPool2d)
+MAX_POOL_CALLS = (F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d)
+MOVE_LAYERS = (*MAX_POOL_LAYERS, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, *VANISH_LAYERS)
 MOVE_CALLS = (
-    F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d, F.pad, operator.getitem,
+    *MAX_POOL_CALLS, F.pad, operator.getitem,
     torch.flatten, torch.reshape, torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze,
     "flatten", "reshape", "view", "transpose", "permute", "squeeze", "unsqueeze", *VANISH_CALLS, *SPLIT_CALLS,
 )  # fmt: skip

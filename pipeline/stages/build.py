@@ -18,6 +18,7 @@ from pipeline.quantization.fake_quant import has_quantizers
 from pipeline.quantization.lowering import lowered_for
 from pipeline.quantization.validator import refusals, rules_from_scheme
 from pipeline.stage import Run
+from pipeline.stages.further_engines import in_further_engines
 from pipeline.stages.mixed_kernels import with_mixed
 from pipeline.stages.rivals import FLOAT, INT8, MIXED, Rival, fastest, rivals_of, rows, timed
 from pipeline.stages.same_answers import Parity, float_parent, passed_hops, torch_origin, where_they_part
@@ -111,10 +112,13 @@ class Build:
 
         Nothing was seen where there is but one.
         """
-        rivals = rivals_of(first, float_parent(candidate), run, further=self.further_engines)
+        rivals, tried = rivals_of(first, float_parent(candidate), run), list[dict[str, Any]]()
+        elsewhere, left_out = in_further_engines(rivals, run) if self.further_engines else ([], [])
+        if self.float_kernels:
+            rivals, tried = with_mixed(rivals, run)
+        rivals, tried = [*rivals, *elsewhere], [*tried, *left_out]
         if len(rivals) == 1:
             return first, [], []
-        rivals, tried = with_mixed(rivals, run) if self.float_kernels else (rivals, [])
         validation = run.dataset.validation
         some = replace(
             validation, inputs=validation.inputs[:COMPARED], labels=validation.labels[:COMPARED],

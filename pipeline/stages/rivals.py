@@ -1,14 +1,14 @@
 """The engines that could be handed over: made, timed in turns on the target, and the fastest of them chosen.
 
 The first is what the recipe asks for, in the target's own runtime. Its rivals are the float network that it was
-quantized from, the integer engine with some layers in float kernels (mixed_kernels.py), and all of these again in every
-further runtime of the target that is installed. A rival takes the place of the one before it only where it is faster
-for certain and answers what its torch network answers. So an integer engine that is slower than the float one is never
-handed over, and a bundle needs another package only where that pays.
+quantized from, the integer engine with some layers in float kernels (mixed_kernels.py), and both networks again in
+every further runtime of the target that is installed (further_engines.py). A rival takes the place of the one before it
+only where it is faster for certain and answers what its torch network answers. So an integer engine that is slower than
+the float one is never handed over, and a bundle needs another package only where that pays.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,15 @@ from numpy.typing import NDArray
 
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import inputs_for_network
+from pipeline.quantization.fewer_roundings import layers_on_floats
 from pipeline.quantization.kernel_choice import LayerCost, layers_of_operators
-from pipeline.quantization.lower_tensorrt import additions_fused
 from pipeline.quantization.lowering import lowered_for
-from pipeline.quantization.unrounded_sums import dropped_places, without_points
 from pipeline.stage import Run
 from pipeline.stages.export import onnx_of
 from pipeline.store import written_atomically
-from targets.errors import EngineRefused
 from targets.intervals import Interval, quantile_interval
 from targets.measurement import interval_as_json, nearest_rank
-from targets.runner import Engine, LayerTime
+from targets.runner import Engine, LayerTime, Place
 from targets.side_by_side import timed_in_turns
 
 INT8, FLOAT, MIXED = "int8", "float", "mixed"
@@ -45,6 +43,7 @@ class Rival:
     origin: the torch network that it must answer like
     files: name and file of its ONNX forms; the exported one first, the one it was built from last
     kernels: the layers in float kernels, and what they cost
+    unrounded: before what the network has no quantizers that the student has
     """
 
     arithmetic: str
@@ -53,6 +52,7 @@ class Rival:
     origin: Candidate
     files: tuple[tuple[str, Path], ...]
     kernels: tuple[LayerCost, ...] = ()
+    unrounded: tuple[Place, ...] = ()
 
     @property
     def words(self) -> str:
@@ -67,6 +67,9 @@ class Rival:
 
     def reasons(self) -> dict[str, str]:
         """Why products of its engine are in float though they are quantized; by their names in the engine."""
+        if Place.DEPTHWISE in self.unrounded:
+            floats = layers_on_floats(onnx.load(self.files[-1][1]))
+            return dict.fromkeys(floats, "it is faster on floats here, so what it reads is not quantized")
         if not self.kernels:
             return {}
         costs = {cost.layer: cost for cost in self.kernels}
@@ -75,11 +78,10 @@ class Rival:
         return {name: cost.why for name, cost in found if cost is not None}
 
 
-def rivals_of(first: Rival, parent: Candidate | None, run: Run, *, further: bool) -> list[Rival]:
-    """`first` and what stands against it; those in its own runtime come before the others.
+def rivals_of(first: Rival, parent: Candidate | None, run: Run) -> list[Rival]:
+    """`first`, and the float network in the same runtime.
 
-    parent: the float network that the first was quantized from, or None
-    further: build them in the target's further runtimes too
+    parent: that network, which the first was quantized from, or None
     """
     rivals = [first]
     if parent is not None:
@@ -91,39 +93,7 @@ def rivals_of(first: Rival, parent: Candidate | None, run: Run, *, further: bool
         path = run.folder / f"float{first.engine.suffix}"
         first.engine.build(lowered, path, threads=run.threads)
         rivals.append(Rival(FLOAT, first.engine, path, parent, (("float ONNX", source), ("lowered ONNX", lowered))))
-    for engine in run.target.further_engines_here() if further else ():
-        for rival in [each for each in rivals if each.engine is first.engine]:
-            if engine.adds_before_rounding and rival.arithmetic == INT8:
-                rival = with_sums_unrounded(rival, run)
-            path = run.folder / f"{rival.arithmetic}{engine.suffix}"
-            try:
-                engine.build(rival.files[-1][1], path, threads=run.threads)
-            except EngineRefused as error:  # another runtime need not take what ours does
-                run.progress.say(f"{error}; it is no rival")
-                continue
-            rivals.append(Rival(rival.arithmetic, engine, path, rival.origin, rival.files))
     return rivals
-
-
-def with_sums_unrounded(rival: Rival, run: Run) -> Rival:
-    """The rival without the quantizers that an engine leaves out which adds before it rounds: files and torch network.
-
-    The same rival where the network has none of them.
-    """
-    canonical = onnx.load(rival.files[0][1])
-    places = dropped_places(canonical)
-    if not places or rival.origin.architecture is None:
-        return rival
-    source, lowered = run.folder / "sums-unrounded.onnx", run.folder / "sums-unrounded-lowered.onnx"
-    model = additions_fused(canonical)
-    for file, form in ((source, model), (lowered, lowered_for(model, run.target.scheme()))):
-        with written_atomically(file) as beside:
-            onnx.save(form, beside)
-    origin = replace(
-        rival.origin, stage=f"{rival.origin.stage}, sums unrounded", digest=f"{rival.origin.digest}-sums",
-        parent=rival.origin, architecture=without_points(rival.origin.architecture, places),
-    )  # fmt: skip
-    return replace(rival, origin=origin, files=(("ONNX, sums unrounded", source), ("lowered ONNX", lowered)))
 
 
 def timed(rivals: Sequence[Rival], run: Run) -> tuple[tuple[float, ...], ...]:

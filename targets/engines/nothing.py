@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from targets.errors import EngineRefused
-from targets.runner import LayerTime, Operators, Runner
+from targets.runner import LayerTime, Operators, Place, Runner
 from targets.whole_file import write_whole
 
 
@@ -36,7 +36,8 @@ class Nothing:
     name: str = "nothing"
     runtime: str = "nothing 1"
     suffix: str = ".null.onnx"
-    adds_before_rounding: bool = False
+    joined: tuple[Place, ...] = ()
+    optional: tuple[Place, ...] = ()
 
     def build(self, onnx_path: Path, engine_path: Path, *, threads: int) -> None:
         """A copy of the ONNX file, if it can be read."""

@@ -28,7 +28,7 @@ from targets.engines.own_process import peak_of_its_own
 from targets.engines.stamp import Stamp, append_stamp, read_stamped, refuse_foreign
 from targets.errors import EngineRefused
 from targets.reach.local import describe_machine
-from targets.runner import LayerTime, Operators, Runner
+from targets.runner import LayerTime, Operators, Place, Runner
 from targets.whole_file import write_whole
 
 WARMUP_RUNS = 5
@@ -41,7 +41,8 @@ class OpenVino:
 
     name: str = "openvino"
     suffix: str = ".openvino"
-    adds_before_rounding: bool = True
+    joined: tuple[Place, ...] = (Place.SUM, Place.FUNCTION)
+    optional: tuple[Place, ...] = (Place.POOLING, Place.DEPTHWISE)
 
     @property
     def runtime(self) -> str:

@@ -26,7 +26,7 @@ from targets.engines.session import onnx_runtime, open_session, runner_of
 from targets.engines.stamp import Stamp, append_stamp, read_stamp, refuse_foreign
 from targets.errors import EngineRefused
 from targets.reach.local import describe_machine
-from targets.runner import LayerTime, Operators, Runner
+from targets.runner import LayerTime, Operators, Place, Runner
 from targets.whole_file import write_whole
 
 WARMUP_RUNS = 5
@@ -39,7 +39,8 @@ class OnnxRuntime:
 
     name: str = "onnxruntime"
     suffix: str = ".engine.onnx"
-    adds_before_rounding: bool = False
+    joined: tuple[Place, ...] = ()
+    optional: tuple[Place, ...] = ()
 
     @property
     def runtime(self) -> str:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import Dataset
@@ -17,13 +18,25 @@ network = partial(ResNetCifar, 8, width=8, classes=4)
 
 
 @pytest.fixture
-def exported(
+def export_of(
     run_in: Callable[..., Run],
     candidate_in: Callable[..., Candidate],
     tiny_data: Callable[..., Dataset],
     tmp_path: Path,
+) -> Callable[[Callable[[], nn.Module]], tuple[Candidate, Candidate, Run]]:
+    """Of an architecture: a float network, the ONNX file of its quantized child, and the run of a build."""
+
+    def made(architecture: Callable[[], nn.Module]) -> tuple[Candidate, Candidate, Run]:
+        parent = candidate_in(tmp_path / "teacher", architecture, tiny_data())
+        child = Quantize(training=None)(parent, run_in(tmp_path / "quantize", teacher=parent))
+        return parent, Export(0.0)(child, run_in(tmp_path / "export", teacher=parent)), run_in(tmp_path / "build")
+
+    return made
+
+
+@pytest.fixture
+def exported(
+    export_of: Callable[[Callable[[], nn.Module]], tuple[Candidate, Candidate, Run]],
 ) -> tuple[Candidate, Candidate, Run]:
-    """A float network, the ONNX file of its quantized child, and the run of a build."""
-    parent = candidate_in(tmp_path / "teacher", network, tiny_data())
-    child = Quantize(training=None)(parent, run_in(tmp_path / "quantize", teacher=parent))
-    return parent, Export(0.0)(child, run_in(tmp_path / "export", teacher=parent)), run_in(tmp_path / "build")
+    """`export_of` a ResNet of three blocks."""
+    return export_of(network)

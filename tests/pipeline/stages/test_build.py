@@ -107,7 +107,7 @@ def test_of_4_engines_that_of_openvino_takes_1_ms_and_is_handed_over_with_its_ow
     assert built.path.name == "int8.openvino"
     assert built.facts["runtime"].startswith("openvino ")
     assert built.facts["operators"]["integer"] == 7  # every convolution
-    assert onnx_file(built).name == "sums-unrounded.onnx"  # what OpenVINO computes of a residual network
+    assert onnx_file(built).name == "without-sum.onnx"  # what OpenVINO computes of a residual network
     assert [rival["shipped"] for rival in built.facts["rivals"]] == [False, False, True, False]
     assert built.facts["rivals"][2]["speedup"] == 3.0  # over the float engine of the target's own runtime
     assert built.facts["rivals"][0]["why_not"] == "0.50× as fast (interval 0.50 to 0.50)"
