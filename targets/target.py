@@ -16,12 +16,13 @@ from targets.runner import Engine
 class Scheme:
     """The integer arithmetic a target is fast at, and exact at."""
 
-    weight_bits: int  # 8, or 7 where products of 8-bit numbers are added in 16 bits and would saturate
+    weight_bits: int  # 8, or 7, of which no two products saturate 16 bits
     unsigned_activations: bool  # tensors that are never negative use all 256 codes
     signed_zero_point: int  # 128: activations are stored as uint8, signed ones around 128; 0: all as int8
     why: str
     fused_additions: bool = False  # a convolution adds the other branch before it rounds: between them is no quantizer
     float_bits: int = 32  # 16: what is not integer (scales, biases, float layers) is half precision
+    sums_in_16_bits: bool = False  # two neighbouring products are, and would saturate with any weights of 8 bits
     affine_activations: bool = False  # a tensor that may be negative has a zero point of its own, of the codes 0..255
 
     def __post_init__(self) -> None:

@@ -25,8 +25,10 @@ from torch import Tensor, nn
 
 from pipeline.quantization.affine_quantizer import STEPS, AffineQuantizer
 from pipeline.quantization.later_statistics import statistics_later
+from pipeline.quantization.neighbours import is_depthwise, neighbour_sums
 
 DEAD = 1e-4  # of the layer's largest weight: at 1e-5 ONNX Runtime's answers were still right, at 1e-7 they were not
+HAIR = 1 + 2.0**-20  # more than float32 errs by
 SMALLEST_AMAX = 1e-8  # a tensor that is always zero still needs a positive scale
 SMALLEST_SPAN = 2.0**-20  # with a zero point: below 2⁻²⁴ the package answers 0 for every code, also for that of zero
 
@@ -59,21 +61,31 @@ def affine_quantizer(*, span: float, zero: int) -> nn.Module:
     return AffineQuantizer(activation_quantizer(amax=max(span, SMALLEST_SPAN), unsigned=True), zero=zero)
 
 
-def weight_quantizer(weight: Tensor, *, bits: int, axis: int) -> nn.Module:
-    """A symmetric quantizer with a scale per output channel: −63..63 for 7 bits, −127..127 for 8."""
+def weight_quantizer(weight: Tensor, *, bits: int, axis: int, paired: bool = False) -> nn.Module:
+    """A symmetric quantizer with a scale per output channel: −63..63 for 7 bits, −127..127 for 8.
+
+    paired: two neighbours of one sign add up to 128 at the most
+    """
     quantizer = tensor_quantizer(num_bits=bits, axis=(axis,), narrow_range=True)
-    quantizer.register_buffer("_amax", channel_amax(weight, axis=axis))
+    quantizer.register_buffer("_amax", channel_amax(weight, axis=axis, paired=paired))
     return quantizer
 
 
-def channel_amax(weight: Tensor, *, axis: int) -> Tensor:
-    """The largest magnitude per channel, kept broadcastable: (K, 1, 1, 1) for axis 0 of (K, C, R, S).
+@torch.no_grad()
+def channel_amax(weight: Tensor, *, axis: int, paired: bool = False) -> Tensor:
+    """The range of each channel, kept broadcastable: (K, 1, 1, 1) for axis 0 of (K, C, R, S).
+
+    It is the largest magnitude; paired: or what two neighbours of one sign add up to (neighbours.py), if that is more.
+    Their codes then add up to a hair less than 127 before they are rounded, each by at most 1: to 128 at most.
 
     A channel whose weights have died still gets a ten-thousandth of the layer's largest: with a scale near 0 its bias
     would be more steps than an int32 holds, and the runtime would add another one without a word.
     """
     others = [other for other in range(weight.dim()) if other != axis]
     amax = weight.detach().abs().amax(others, keepdim=True)
+    if paired:
+        sums = neighbour_sums(weight.detach().movedim(axis, 0), scattered=axis != 0)
+        amax = torch.maximum(amax, HAIR * sums.reshape(amax.shape))
     return torch.maximum(amax, (DEAD * amax.max()).clamp_min(SMALLEST_AMAX))
 
 
@@ -84,16 +96,21 @@ class QuantizedWeight(nn.Module):
     was kept last.
     """
 
-    def __init__(self, layer: nn.Module, *, bits: int) -> None:
+    def __init__(self, layer: nn.Module, *, bits: int, sums_in_16_bits: bool = False) -> None:
         super().__init__()
         self.layer = layer
         self.axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
-        self.quantizer: Any = weight_quantizer(_weight(layer), bits=bits, axis=self.axis)
+        self.paired = bits == 8 and sums_in_16_bits and not is_depthwise(layer)
+        self.quantizer: Any = weight_quantizer(_weight(layer), bits=bits, axis=self.axis, paired=self.paired)
+
+    def least_amax(self) -> Tensor:
+        """The range that the layer's weight needs, (K, 1, …)."""
+        return channel_amax(_weight(self.layer), axis=self.axis, paired=self.paired)
 
     def forward(self, inputs: Tensor) -> Tensor:
         weight = _weight(self.layer)
         if self.training and is_quantizer(self.quantizer):
-            self.quantizer._amax.copy_(channel_amax(weight, axis=self.axis))
+            self.quantizer._amax.copy_(self.least_amax())
         return _applied(self.layer, inputs, self.quantizer(weight))
 
 

@@ -87,7 +87,11 @@ def quantized(
             quantizer = activation_quantizer(amax=amax[producer], unsigned=unsigned)
         set_layer(graph, point_name(producer), quantizer)
     for name in placement.weights:
-        set_layer(graph, name, QuantizedWeight(graph.get_submodule(name), bits=scheme.weight_bits))
+        layer = graph.get_submodule(name)
+        set_layer(
+            graph, name,
+            QuantizedWeight(layer, bits=scheme.weight_bits, sums_in_16_bits=scheme.sums_in_16_bits),
+        )  # fmt: skip
     return graph
 
 

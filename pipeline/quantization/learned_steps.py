@@ -22,6 +22,7 @@ activation without the batch.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,14 +35,15 @@ class LearnedSteps(nn.Module):
     """A fake quantizer whose step size is learned; its values are the quantizer's own, to the bit.
 
     start: p₀, a power of two, so that the first range is the calibrated one to the bit
+    least: says what the range must not fall below while training, where that is more than its floor
     """
 
     unit: Tensor
     floor: Tensor
 
-    def __init__(self, quantizer: Any, *, start: float = 0.125) -> None:
+    def __init__(self, quantizer: Any, *, start: float = 0.125, least: Callable[[], Tensor] | None = None) -> None:
         super().__init__()
-        self.quantizer = quantizer
+        self.quantizer, self.least = quantizer, least
         grid = GridPoint(quantizer)
         self.lowest, self.highest, self.per_channel = grid.lowest, grid.highest, grid.axis is not None
         self.steps = grid.steps
@@ -54,6 +56,8 @@ class LearnedSteps(nn.Module):
         if self.quantizer._disabled:
             return inputs
         self.keep()
+        if self.least is not None:
+            self.lift(self.least())
         sharing = inputs.numel() // (len(self.size) if self.per_channel else max(len(inputs), 1))  # N
         result: Tensor = _LearnedRange.apply(inputs, self.size, self, sharing)  # type: ignore[no-untyped-call]
         return result
@@ -63,6 +67,12 @@ class LearnedSteps(nn.Module):
         """Lift the range to its floor, and write it into the quantizer."""
         self.size.clamp_(min=self.floor)
         self.quantizer._amax.copy_((self.size * self.unit).reshape(self.quantizer._amax.shape))
+
+    @torch.no_grad()
+    def lift(self, least: Tensor) -> None:
+        """Lift the range to `least`."""
+        self.size.copy_(torch.maximum(self.size, least.flatten() / self.unit))
+        self.keep()
 
 
 class _LearnedRange(torch.autograd.Function):
@@ -100,7 +110,8 @@ def _learn(module: nn.Module, *, start: float, weights: bool) -> None:
         if isinstance(child, LearnedSteps) or (isinstance(module, QuantizedWeight) and not weights):
             continue
         if is_quantizer(child):
-            setattr(module, name, LearnedSteps(child, start=start).train(child.training))
+            least = module.least_amax if isinstance(module, QuantizedWeight) and module.paired else None
+            setattr(module, name, LearnedSteps(child, start=start, least=least).train(child.training))
         else:
             _learn(child, start=start, weights=weights)
 
@@ -122,6 +133,8 @@ def steps_fixed(module: nn.Module) -> nn.Module:
     for name, child in list(module.named_children()):
         if isinstance(child, LearnedSteps):
             child.keep()
+            if child.least is not None:
+                child.lift(child.least())
             setattr(module, name, child.quantizer)
             if isinstance(module, QuantizedWeight):
                 _cut_to_range(module)

@@ -54,12 +54,13 @@ TENSORRT_FLOAT16 = Rules("TensorRT", False, True, False, False, float_bits=16)
 
 
 def rules_from_scheme(scheme: Scheme) -> Rules:
-    """int8 around 0 is TensorRT's; uint8 ONNX Runtime's on x86, where 7-bit weights mean that products saturate."""
+    """int8 around 0 is TensorRT's; uint8 ONNX Runtime's on x86."""
     if scheme.symmetric:
         return TENSORRT_FLOAT16 if scheme.float_bits == 16 else TENSORRT
     if scheme.signed_zero_point == 0:
         return ONNX_RUNTIME_ON_ARM64
-    return ONNX_RUNTIME_WITHOUT_VNNI if scheme.weight_bits == 7 else ONNX_RUNTIME
+    saturates = scheme.sums_in_16_bits or scheme.weight_bits == 7  # for no other reason has a weight 7 bits
+    return ONNX_RUNTIME_WITHOUT_VNNI if saturates else ONNX_RUNTIME
 
 
 def refusals(model: onnx.ModelProto, rules: Rules) -> list[str]:
@@ -218,7 +219,7 @@ def _saturations(model: onnx.ModelProto) -> Iterator[str]:
         if each.can_saturate:
             yield (
                 f"{each.node}: two products of output {each.channel} can add up to {each.worst_pair_sum}, beyond "
-                "16 bits; train its weights to 7 bits, −63..63."
+                "16 bits; quantize it for this target, where neighbours add up to 128, or to 7 bits, −63..63."
             )
 
 

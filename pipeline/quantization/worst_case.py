@@ -1,14 +1,12 @@
 """The widest sums that the weights of an integer product allow, whatever the data.
 
-Before VNNI, x86 multiplies unsigned activations u with signed weights w by vpmaddubsw, which adds two neighbouring
-products in 16 bits and saturates:
+Before VNNI, x86 adds two neighbouring products of unsigned activations u with signed weights w in 16 bits, which
+saturate (neighbours.py):
 
-    max over pairs of one output channel of  u₁·w₁ + u₂·w₂,  lowest ≤ u ≤ highest,   must lie in −32768..32767
+    max over neighbours of one output channel of  u₁·w₁ + u₂·w₂,  lowest ≤ u ≤ highest,   must lie in −32768..32767
 
-Which weights are neighbours depends on how a kernel packs them, so any two of one output channel are taken. The sum is
-greatest for the two greatest weights and least for the two least. Source: Intel 64 and IA-32 Architectures Software
-Developer's Manual, volume 2, VPMADDUBSW. Depthwise convolutions and products of unsigned with unsigned run on other
-kernels, which do not saturate (measured with ONNX Runtime 1.31 on AVX2).
+Depthwise convolutions and products of unsigned with unsigned run on other kernels, which do not saturate (measured with
+ONNX Runtime 1.31 on AVX2).
 
 Inputs that end at code 129 leave any weights of −127..127 exact: 2 · 129 · 127 = 32 766.
 """
@@ -20,6 +18,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, shape_inference
 
 from pipeline.quantization.integer_operators import quantized_values
+from pipeline.quantization.neighbours import code_pairs
 from pipeline.quantization.quantized_graph import (
     CODE_MOVES,
     PRODUCTS,
@@ -146,9 +145,10 @@ def _saturation(node: NodeProto, graph: QuantizedGraph, highest_code: int) -> Sa
         outside = second == np.int8 and not -32768 <= worst <= 32767
         return Saturation(name_of(node), 0, (low, high), int(worst), bool(outside), not outside)
     stored = graph.constants[weight.input[0]]
-    rows = (stored if _output_first(node) else stored.T).reshape(-1, _row_length(node, stored)).astype(np.int64)
-    sums = np.sort(np.maximum(rows * low, rows * high), axis=1)[:, -2:].sum(1)  # (K,)
-    least = np.sort(np.minimum(rows * low, rows * high), axis=1)[:, :2].sum(1)
+    rows = stored if _output_first(node) else np.swapaxes(stored, -1, -2).reshape(-1, stored.shape[-2])  # (K, C, …)
+    pairs = np.concatenate(list(code_pairs(rows)), axis=1)  # (K, n, 2)
+    sums = np.maximum(pairs * low, pairs * high).sum(2).max(1)  # (K,)
+    least = np.minimum(pairs * low, pairs * high).sum(2).min(1)
     if sums.max() >= -least.min():
         channel, worst = int(sums.argmax()), int(sums.max())
     else:
@@ -200,10 +200,6 @@ def _is_integer(node: NodeProto, graph: QuantizedGraph) -> bool:
 
 def _output_first(node: NodeProto) -> bool:
     return node.op_type == "Conv" or bool(attribute(node, "transB", 0))
-
-
-def _row_length(node: NodeProto, stored: np.ndarray) -> int:
-    return int(np.prod(stored.shape[1:])) if _output_first(node) else int(stored.shape[-2])
 
 
 def _is_depthwise(node: NodeProto, stored: np.ndarray) -> bool:

@@ -1,8 +1,8 @@
 """The x86 processor of the machine we are on, through ONNX Runtime; through OpenVINO too where that is installed.
 
 Its integer kernels multiply unsigned activations with signed weights. Before VNNI the instruction behind them
-(vpmaddubsw) adds two such products in 16 bits and saturates: 255·127·2 = 64 770 > 32 767. With weights of 7 bits,
-−64..63, nothing can: 255·64·2 = 32 640. VNNI and AMX add in 32 bits.
+(vpmaddubsw) adds two such products in 16 bits and saturates: 255·127·2 = 64 770 > 32 767. Where the two weights of one
+sign add up to 128 at the most, nothing can: 255·128 = 32 640. VNNI and AMX add in 32 bits.
 """
 
 from targets.budget import Budget, Limit
@@ -15,14 +15,17 @@ EXACT_AT_EIGHT_BITS = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 def scheme_from_features(features: tuple[str, ...]) -> Scheme:
-    """Eight-bit weights where products are added in 32 bits, else seven."""
+    """Weights of 8 bits: any where products are added in 32 bits, else those whose neighbours cannot saturate."""
     exact = [feature for feature in EXACT_AT_EIGHT_BITS if feature in features]
     if exact:
         why = f"{exact[0]} adds 8-bit products in 32 bits: full 8-bit weights are exact"
     else:
-        why = "no VNNI or AMX: 8-bit products are added in 16 bits, and only 7-bit weights cannot saturate them"
+        why = (
+            "no VNNI or AMX: neighbouring products are added in 16 bits, and with codes that add up to 128 at the most "
+            "none saturates"
+        )
     return Scheme(
-        weight_bits=8 if exact else 7, unsigned_activations=True, signed_zero_point=128, why=why,
+        weight_bits=8, unsigned_activations=True, signed_zero_point=128, why=why, sums_in_16_bits=not exact,
         affine_activations=True,
     )  # fmt: skip
 

@@ -26,16 +26,16 @@ def test_3_processors_have_the_features_that_decide_their_kernels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "bits"),
-    [(("avx2",), 7), (("avx2", "avx512f", "avx512bw"), 7), ((), 7), (("avx2", "avx_vnni"), 8),
-     (("avx512f", "avx512_vnni"), 8), (("amx_int8",), 8)],
+    ("features", "in_16_bits"),
+    [(("avx2",), True), (("avx2", "avx512f", "avx512bw"), True), ((), True), (("avx2", "avx_vnni"), False),
+     (("avx512f", "avx512_vnni"), False), (("amx_int8",), False)],
 )  # fmt: skip
-def test_weights_have_7_bits_unless_products_are_added_in_32(features: tuple[str, ...], bits: int) -> None:
+def test_neighbours_are_bounded_unless_products_are_added_in_32_bits(
+    features: tuple[str, ...], in_16_bits: bool
+) -> None:
     scheme = scheme_from_features(features)
-    assert (scheme.weight_bits, scheme.unsigned_activations, scheme.signed_zero_point) == (bits, True, 128)
-    # The reason itself: two products of the widest activation and the widest weight, in 16 signed bits.
-    widest = 2 ** (scheme.weight_bits - 1)
-    assert (2 * 255 * widest <= 32_767) is (bits == 7)
+    assert (scheme.weight_bits, scheme.unsigned_activations, scheme.signed_zero_point) == (8, True, 128)
+    assert scheme.sums_in_16_bits is in_16_bits
 
 
 def test_this_machine_is_described_in_full() -> None:

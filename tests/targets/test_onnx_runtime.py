@@ -154,8 +154,9 @@ def test_the_scheme_of_this_processor_is_exact_at_the_widest_products_of_512_pai
     if not TARGET.is_here():
         pytest.skip("an x86 processor is missing")
     scheme, n = TARGET.scheme(), 512
-    top = 2 ** (scheme.weight_bits - 1)
-    weight = np.stack([np.full(n, top - 1), np.full(n, -top), np.tile([top - 1, -top], n // 2)], axis=1).astype(np.int8)
+    bounded, any_ = [[127, 1], [-64, -64], [127, -127]], [[127, 127], [-128, -128], [127, -128]]
+    neighbours = bounded if scheme.sums_in_16_bits else any_
+    weight = np.stack([np.tile(pair, n // 2) for pair in neighbours], axis=1).astype(np.int8)
     one, zero = np.float32(1), scheme.signed_zero_point
     constants = {"one": one, "zero": np.uint8(zero), "codes": weight, "none": np.int8(0)}
     graph = onnx.helper.make_graph(

@@ -88,4 +88,10 @@ def _form(path: Path, scheme: str, *, shipped: Path, below: Path) -> Quantized:
 
 def _words(facts: Any) -> str:
     kept = [step for step, _, better in facts["tried"] if better]
-    return f"QDQ U8S8 per channel, {facts['scheme']['weight_bits']}-bit weights, {' → '.join(kept)}"
+    return f"QDQ U8S8 per channel, {weights_in_words(facts['scheme'])}, {' → '.join(kept)}"
+
+
+def weights_in_words(scheme: dict[str, Any]) -> str:
+    """How many bits weights have, and what bounds them."""
+    bits = f"{scheme['weight_bits']}-bit weights"
+    return f"{bits}, neighbours up to 128" if scheme.get("sums_in_16_bits") else bits
