@@ -9,7 +9,7 @@ Operators by the ONNX reference (onnx.ai/onnx/operators), operator sets 9 to 20.
 import copy
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
@@ -46,6 +46,7 @@ from pipeline.graph.onnx_moves import (
 from pipeline.graph.onnx_node import OnnxNode, constant_from_tensor, node_from_onnx
 from pipeline.graph.onnx_pointwise import POINTWISE
 from pipeline.graph.onnx_pools import average_pool, global_average, global_maximum, max_pool, mean_over_axes
+from pipeline.graph.onnx_recurrent import has_torch_form, recurrent
 from pipeline.graph.onnx_resize import resize
 from pipeline.graph.separate_outputs import JoinedOutputs
 
@@ -148,13 +149,21 @@ def _add(builder: NetworkBuilder, node: onnx.NodeProto, read: OnnxNode) -> None:
         else:
             builder.constants.update(computed(node, read, builder.constants))
         return
-    made = OPERATORS[read.operator](builder, read) if read.operator in OPERATORS else foreign(builder, node, read)
-    several = made if isinstance(made, list) else [made]
+    several = _made(builder, node, read)
     for place, name in enumerate(read.outputs):
-        if place < len(several):
-            builder.tensors[name] = several[place]
+        answer = several[place] if place < len(several) else None
+        if answer is not None:
+            builder.tensors[name] = answer
         elif name and builder.readers.get(name):
             raise read.refused(f"is asked for its output number {place + 1}, which is not supported.")
+
+
+def _made(builder: NetworkBuilder, node: onnx.NodeProto, read: OnnxNode) -> Sequence[fx.Node | None]:
+    """The calls that give the outputs of one operator; None for an output that nobody reads."""
+    if has_torch_form(builder, read):
+        return recurrent(builder, read)
+    made = OPERATORS[read.operator](builder, read) if read.operator in OPERATORS else foreign(builder, node, read)
+    return made if isinstance(made, list) else [made]
 
 
 def _steps(model: onnx.ModelProto, kept: tuple[str, ...]) -> list[tuple[onnx.NodeProto, OnnxNode]]:

@@ -54,6 +54,8 @@ def onnx_from_torch(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.
     constants_computed(model)
     constants_unshared(model)
     weights_stored_as_integers(model)
+    constants_computed(model)  # where a kernel wants stored integers in another shape
+    unread_removed(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -119,6 +121,11 @@ def weights_stored_as_integers(model: onnx.ModelProto) -> None:
         integers = np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(zero.dtype)
         graph.initializer.append(numpy_helper.from_array(integers, node.output[0]))
         graph.node.remove(node)
+
+
+def unread_removed(model: onnx.ModelProto) -> None:
+    """Remove the constants that no node reads, in place."""
+    graph = model.graph
     read = {name for node in graph.node for name in node.input}
     for constant in list(graph.initializer):
         if constant.name not in read:

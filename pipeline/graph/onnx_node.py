@@ -12,7 +12,8 @@ from onnx import TensorProto, numpy_helper
 from pipeline.errors import NetworkRefused
 
 # A layer is called as its place in the network is called, so its type adds nothing to the name.
-NAMED_BY_PLACE = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "PRelu")
+NAMED_BY_PLACE = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "PRelu",
+                  "LSTM", "GRU", "RNN")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pipeline.quantization.fake_quant import QuantizedWeight, activation_quantiz
 from pipeline.quantization.fold import batch_norm_folded
 from pipeline.quantization.placement import Placement, placement_on
 from pipeline.quantization.pool_means import means_pooled
+from pipeline.quantization.recurrent_weights import multiplies_integers, quantized_recurrent, why_float
 from targets.target import Scheme
 
 FOLDER = "quantizers"
@@ -63,7 +64,9 @@ def calibrated(
     amax = {producer: symmetric_amax(span) for producer, span in spans.items()}
     amax |= {producer: 255 * each.scale for producer, each in codes.items()}
     zeros = {producer: each.zero for producer, each in codes.items()}
-    placement = replace(placement, affine=tuple(affine))
+    layers = {name: graph.get_submodule(name) for name in placement.recurrent}
+    by_weight = {name: why_float(layer) for name, layer in layers.items() if not multiplies_integers(layer, scheme)}
+    placement = replace(placement, affine=tuple(affine), kept_float=placement.kept_float | by_weight)
     return quantized(graph, placement, amax=amax, zeros=zeros, scheme=scheme), placement
 
 
@@ -92,6 +95,8 @@ def quantized(
             graph, name,
             QuantizedWeight(layer, bits=scheme.weight_bits, sums_in_16_bits=scheme.sums_in_16_bits),
         )  # fmt: skip
+    for name in placement.recurrent:
+        set_layer(graph, name, quantized_recurrent(graph.get_submodule(name), scheme))
     return graph
 
 
@@ -100,7 +105,7 @@ def empty_quantized(architecture: Architecture, *, scheme: Scheme, placement: Ma
     known = Placement(
         activations=dict(placement["activations"]), repeats=dict(placement["repeats"]),
         weights=tuple(placement["weights"]), kept_float=dict(placement["kept_float"]),
-        affine=tuple(placement.get("affine", ())),
+        affine=tuple(placement.get("affine", ())), recurrent=tuple(placement.get("recurrent", ())),
     )  # fmt: skip
     graph, _ = watched(architecture(), known)
     return quantized(graph, known, amax=dict.fromkeys(known.activations, 1.0), scheme=scheme)

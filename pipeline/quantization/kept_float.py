@@ -1,7 +1,8 @@
 """Why a layer stays float: the sentence for each kind that no quantizer is placed in.
 
-Layers of torch.nn are single calls in the traced graph. What multiplies inside them (the steps of a recurrent layer,
-the products of nn.MultiheadAttention) is out of reach there, so such a layer runs as it was trained.
+Layers of torch.nn are single calls in the traced graph. What multiplies inside them (the products of
+nn.MultiheadAttention) is out of reach there, so such a layer runs as it was trained. Recurrent layers are rewritten as
+a whole (recurrent_weights.py), single steps and LSTMs with projections are not.
 """
 
 import torch
@@ -13,7 +14,8 @@ from pipeline.graph.trace import calls, layer_of
 # The first kind that fits gives the reason.
 REASONS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((nn.Embedding, nn.EmbeddingBag), "an embedding: it is looked up, nothing is multiplied"),
-    ((nn.RNNBase, nn.RNNCellBase), "a recurrent layer: its steps are inside one call, where no quantizer can stand"),
+    ((nn.RNNBase, nn.RNNCellBase), "a recurrent layer of a kind that is not quantized: an LSTM with projections, or a "
+                                   "single step in a loop of the network's own"),
     (
         (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder,
          nn.TransformerDecoder, nn.Transformer),

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.quantization.fake_quant import DEAD, SMALLEST_AMAX, GridPoint, QuantizedWeight, is_quantizer
+from pipeline.quantization.recurrent_weights import QuantizedRecurrent
 
 
 class LearnedSteps(nn.Module):
@@ -107,7 +108,9 @@ def with_learned_steps(module: nn.Module, *, weights: bool = False) -> nn.Module
 
 def _learn(module: nn.Module, *, start: float, weights: bool) -> None:
     for name, child in list(module.named_children()):
-        if isinstance(child, LearnedSteps) or (isinstance(module, QuantizedWeight) and not weights):
+        if isinstance(child, (LearnedSteps, QuantizedRecurrent)) or (
+            isinstance(module, QuantizedWeight) and not weights
+        ):
             continue
         if is_quantizer(child):
             least = module.least_amax if isinstance(module, QuantizedWeight) and module.paired else None

@@ -40,6 +40,7 @@ from torch import fx, nn
 from pipeline.errors import NetworkRefused
 from pipeline.graph.trace import calls, layer_of, only_user, tensor_inputs
 from pipeline.quantization.kept_float import reasons_by_layer
+from pipeline.quantization.recurrent_weights import is_quantizable
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 RELU_LAYERS, RELU_CALLS = (nn.ReLU, nn.ReLU6), (F.relu, torch.relu, F.relu6, "relu", "relu_")
@@ -81,6 +82,7 @@ class Placement:
     repeats: node that moves values, or is joined with others → producer whose quantizer it repeats
     weights: names of layers · kept_float: layer → why
     affine: producers whose quantizer has a zero point, which calibration decides (insert.py)
+    recurrent: names of recurrent layers, whose weights are quantized and whose tensors need no quantizer
     """
 
     activations: dict[str, bool]
@@ -88,6 +90,7 @@ class Placement:
     weights: tuple[str, ...]
     kept_float: dict[str, str]
     affine: tuple[str, ...] = ()
+    recurrent: tuple[str, ...] = ()
 
 
 def placement_on(graph: fx.GraphModule, *, keep_float: Collection[str] = ()) -> Placement:
@@ -96,7 +99,7 @@ def placement_on(graph: fx.GraphModule, *, keep_float: Collection[str] = ()) -> 
     keep_float: layers that get no weight quantizer; their tensors get one where an integer neighbour needs it
 
     Raises:
-        NetworkRefused: there is no convolution or linear layer to quantize, or no layer of a name in `keep_float`.
+        NetworkRefused: there is no layer to quantize, or none of a name in `keep_float`.
     """
     nodes = list(graph.graph.nodes)
     weighted = [node for node in nodes if isinstance(layer_of(graph, node), WEIGHTED)]
@@ -109,8 +112,10 @@ def placement_on(graph: fx.GraphModule, *, keep_float: Collection[str] = ()) -> 
         if not before[node] and not _is_averaged(graph, node)
     }
     reasons |= dict.fromkeys(keep_float, "asked for")
+    recurrent = [str(node.target) for node in nodes if is_quantizable(layer_of(graph, node))]
+    recurrent = [name for name in dict.fromkeys(recurrent) if name not in keep_float]
     integer = [node for node in weighted if str(node.target) not in reasons]
-    if not integer:
+    if not integer and not recurrent:
         raise NetworkRefused(
             "every convolution and linear layer was asked to stay float: nothing to quantize."
             if keep_float
@@ -140,7 +145,8 @@ def placement_on(graph: fx.GraphModule, *, keep_float: Collection[str] = ()) -> 
         activations=producers,
         repeats={name: producer for name, producer in repeats.items() if producer in producers},
         weights=tuple(dict.fromkeys(str(node.target) for node in integer)),
-        kept_float=reasons,
+        kept_float={name: why for name, why in reasons.items() if name not in recurrent},
+        recurrent=tuple(recurrent),
     )
 
 

@@ -175,7 +175,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     # Each block has six linear layers, and two products of activations, which are float as the head is.
     "encoder, pre-norm": (partial(encoder, "pre"), 12, 5),
     "encoder, post-norm": (partial(encoder, "post"), 12, 5),
-    "recurrent": (Recurrent, 2, 2),
+    "recurrent": (Recurrent, 3, 1),
 }
 SHAPES = {"vectors": (20,), "encoder, pre-norm": (12,), "encoder, post-norm": (12,)}
 
