@@ -1,38 +1,46 @@
 """Parameters and multiply-accumulates of an ONNX graph, counted from its shapes.
 
 A convolution costs (output elements) · (input channels / groups) · (kernel elements) multiply-accumulates, a matrix
-product (output elements) · (inner length). Everything else is not counted, as is usual.
+product (output elements) · (inner length), a recurrent layer (steps) · (elements of its weights). Everything else is not
+counted, as is usual.
 """
 
 import math
 
 import onnx
-from onnx import TensorProto, shape_inference
+from onnx import TensorProto
+
+from pipeline.graph.onnx_shapes import with_shapes
 
 WEIGHT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)  # not shapes and axes
+RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 
 
 def parameters_and_macs(model: onnx.ModelProto) -> tuple[int, int | None]:
     """How many weights and biases, and how many multiply-accumulates; None for the latter where a shape is unknown."""
-    graph = shape_inference.infer_shapes(model).graph
+    graph, known = model.graph, with_shapes(model).graph
     shapes = {constant.name: tuple(constant.dims) for constant in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
+    for value in (*known.input, *known.value_info, *known.output):
         shapes[value.name] = tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
     parameters, macs = 0, 0
     weights = {constant.name: constant for constant in graph.initializer}
     scales = {
         name for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear") for name in node.input[1:]
     }
+    scales |= {name for node in graph.node if node.op_type == "DynamicQuantizeLSTM" for name in node.input[8:]}
     for name, constant in weights.items():
         if name not in scales and constant.data_type in WEIGHT_TYPES and constant.dims:
             parameters += math.prod(constant.dims)
     for node in graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", *RECURRENT):
             continue
         first, second, output = shapes.get(node.input[0]), shapes.get(node.input[1]), shapes.get(node.output[0])
         if not first or not second or not output or 0 in (*first, *second, *output):
             return parameters, None
-        if node.op_type == "Conv":
+        if node.op_type in RECURRENT:  # inputs (T, N, I)
+            third = shapes.get(node.input[2], ())
+            macs += math.prod(first[:2]) * (math.prod(second) + math.prod(third))
+        elif node.op_type == "Conv":
             macs += math.prod(output) * math.prod(second[1:])
         elif node.op_type == "ConvTranspose":
             macs += math.prod(first) * math.prod(second[1:])

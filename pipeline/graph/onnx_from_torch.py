@@ -121,6 +121,7 @@ def weights_stored_as_integers(model: onnx.ModelProto) -> None:
         integers = np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(zero.dtype)
         graph.initializer.append(numpy_helper.from_array(integers, node.output[0]))
         graph.node.remove(node)
+    unread_removed(model)
 
 
 def unread_removed(model: onnx.ModelProto) -> None:

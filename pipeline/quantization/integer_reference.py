@@ -37,6 +37,8 @@ from pipeline.quantization.integer_operators import (
     requantized_in_one,
 )
 from pipeline.quantization.quantized_graph import Pair, QuantizedGraph, Step, attribute, name_of, quantized_graph
+from pipeline.quantization.recurrent_reference import OPERATORS as RECURRENT
+from pipeline.quantization.recurrent_reference import recurrent_outputs
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,9 @@ def _floating(node: NodeProto, values: Mapping[str, np.ndarray], *, opset: int) 
     if node.op_type == "Conv" and attribute(node, "auto_pad", b"NOTSET") == b"NOTSET":
         return {node.output[0]: _float_convolution(node, [values[name] for name in node.input if name])}
     try:
+        if node.op_type in RECURRENT:
+            several = recurrent_outputs(node, [values[name] if name else None for name in node.input])
+            return {name: value for name, value in zip(node.output, several, strict=False) if name}
         results: Any = ReferenceEvaluator(node, opsets={"": opset}).run(None, feeds)
     except Exception as error:
         raise ValueError(f"node {name_of(node)} ({node.op_type}) cannot be computed in numpy: {error}") from error

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
+from pipeline.graph.onnx_shapes import with_shapes
 from pipeline.quantization.integer_operators import bias_codes
 from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, quantized_graph, with_nodes
 
@@ -130,23 +131,9 @@ def _in_integers(layer: _Linear, graph: QuantizedGraph, constants: list[TensorPr
     return nodes
 
 
-def with_standard_lstms(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that shapes are inferred from: the inference knows no operator of the runtime's own.
-
-    DynamicQuantizeLSTM begins with the inputs of LSTM and has its outputs.
-    """
-    known = onnx.ModelProto()
-    known.CopyFrom(model)
-    for node in known.graph.node:
-        if node.op_type == "DynamicQuantizeLSTM":
-            node.op_type, node.domain = "LSTM", ""
-            del node.input[1:]
-    return known
-
-
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """The inferred shapes; an axis without a fixed length is 0."""
-    known = shape_inference.infer_shapes(with_standard_lstms(model)).graph
+    known = with_shapes(model).graph
     return {
         each.name: tuple(axis.dim_value for axis in each.type.tensor_type.shape.dim)
         for each in (*known.value_info, *known.output)

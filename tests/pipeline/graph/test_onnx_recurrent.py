@@ -72,7 +72,7 @@ def checked(path: Path) -> nn.Module:
 def test_3_operators_in_3_directions_are_layers_that_answer_as_the_runtime_does(
     kind: str, direction: str, tmp_path: Path
 ) -> None:
-    settings = {"linear_before_reset": 1} if kind == "GRU" else {}
+    settings: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
     network = checked(file_of(tmp_path, kind, direction=direction, **settings))
     assert len([each for each in network.modules() if isinstance(each, LAYERS)]) == 1
 
@@ -103,7 +103,7 @@ class Ends(nn.Module):
 
     def __init__(self, make: Callable[..., nn.Module], **settings: Any) -> None:
         super().__init__()
-        self.cells = make(FEATURES, UNITS, 2, batch_first=True, **settings)
+        self.cells: Any = make(FEATURES, UNITS, 2, batch_first=True, **settings)
 
     def forward(self, x: Tensor) -> Tensor:
         steps, state = self.cells(x)
@@ -121,7 +121,7 @@ def test_2_layers_that_torch_wrote_come_back_with_their_weights_and_states(
     path = tmp_path / "torch.onnx"
     onnx.save(onnx_from_torch(written, input_shape=(STEPS, FEATURES)), path)
     network = checked(path)
-    layers = [each for each in network.modules() if isinstance(each, LAYERS)]
+    layers: list[Any] = [each for each in network.modules() if isinstance(each, LAYERS)]
     assert len(layers) == 2
     assert torch.equal(layers[0].weight_hh_l0, written.cells.weight_hh_l0)
     assert torch.equal(layers[1].bias_ih_l0, written.cells.bias_ih_l1)

@@ -16,6 +16,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.graph.compare import agreement
 from pipeline.quantization.fake_quant import exportable
 from pipeline.quantization.insert import watched
+from pipeline.quantization.integer_reference import integers_of
 from pipeline.quantization.recurrent_cells import rounded
 from pipeline.quantization.recurrent_weights import QuantizedRecurrent, is_quantizable
 from pipeline.stages.export import answers_of_onnx, onnx_of
@@ -91,9 +92,13 @@ def test_8_recurrent_networks_answer_alike_in_torch_in_onnx_and_in_the_engine(
     ):  # fmt: skip
         same = agreement(reference, answers)
         assert same.largest < tolerance * same.scale
+    model = onnx.load(way.exported.path)
+    (door,), (exit_,) = ([each.name for each in side] for side in (model.graph.input, model.graph.output))
+    integers = integers_of(model, {door: way.inputs[:1]})[exit_]
+    assert agreement(written[:1], integers).largest < 0.02 * same.scale  # numpy, step by step, likewise
     operators = way.built.facts["operators"]
     assert (operators["integer"], operators["floating"]) == (integer, floating)
-    graph = onnx.load(way.exported.path).graph
+    graph = model.graph
     constants = {each.name for each in graph.initializer}
     read = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
     assert len(read) == stored
@@ -118,7 +123,8 @@ def by_hand(layer: nn.LSTM, weights: dict[str, np.ndarray], inputs: np.ndarray) 
         return result
 
     def sigmoid(values: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-values))
+        result: np.ndarray = 1 / (1 + np.exp(-values))
+        return result
 
     all_codes, scale, zero = codes(inputs)
     hidden, cell, steps = np.zeros(UNITS), np.zeros(UNITS), []
