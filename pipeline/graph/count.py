@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates of an ONNX graph, counted from its shapes.
 
 A convolution costs (output elements) · (input channels / groups) · (kernel elements) multiply-accumulates, a matrix
-product (output elements) · (inner length), a recurrent layer (steps) · (elements of its weights). Everything else is not
-counted, as is usual.
+product (output elements) · (inner length), a recurrent layer (steps) · (elements of its weights). Everything else is
+not counted, as is usual.
 """
 
 import math
@@ -10,7 +10,7 @@ import math
 import onnx
 from onnx import TensorProto
 
-from pipeline.graph.onnx_shapes import with_shapes
+from targets.engines.onnx_shapes import with_shapes
 
 WEIGHT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)  # not shapes and axes
 RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")

@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
-from pipeline.graph.onnx_shapes import with_shapes
 from pipeline.quantization.integer_operators import bias_codes
 from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, quantized_graph, with_nodes
+from targets.engines.onnx_shapes import with_shapes
 
 
 @dataclass(frozen=True)
