@@ -1,7 +1,7 @@
 """Recurrent layers of torch whose weights pass through quantizers, with a scale for every row: each gate of each unit.
 
     weights alone   8 bits; the runtime multiplies floats on that grid
-    dynamic         an LSTM for ONNX Runtime, which multiplies integers: what is multiplied is rounded, too
+    dynamic         7 bits; an LSTM for ONNX Runtime, which multiplies integers: what is multiplied is rounded, too
                     (recurrent_cells.py)
 
 Measured with ONNX Runtime 1.31 (decision 0023): dynamic LSTMs take 0.4 to 0.8 of the float one's time, those of weights
@@ -23,6 +23,7 @@ from targets.target import Scheme
 
 QUANTIZED = (nn.LSTM, nn.GRU, nn.RNN)
 WEIGHT_BITS = 8  # where the products are of floats, and nothing saturates
+INTEGER_BITS = 7  # two neighbouring products of 8-bit numbers saturate on x86 without VNNI; the same on every machine
 
 
 class QuantizedRecurrent(nn.Module):
@@ -84,7 +85,7 @@ def quantized_recurrent(layer: nn.Module, scheme: Scheme) -> QuantizedRecurrent:
     """The layer with the weights that the target's kernels take."""
     assert isinstance(layer, QUANTIZED)
     dynamic = multiplies_integers(layer, scheme)
-    return QuantizedRecurrent(layer, bits=scheme.weight_bits if dynamic else WEIGHT_BITS, dynamic=dynamic)
+    return QuantizedRecurrent(layer, bits=INTEGER_BITS if dynamic else WEIGHT_BITS, dynamic=dynamic)
 
 
 def multiplies_integers(layer: nn.Module, scheme: Scheme) -> bool:
