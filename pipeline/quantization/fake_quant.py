@@ -93,7 +93,7 @@ class QuantizedWeight(nn.Module):
     """A convolution or linear layer whose weight passes through a quantizer.
 
     While training, the scale follows the weight, or is learned (learned_steps.py); in evaluation it is the one that
-    was kept last.
+    was kept last, which is that of the weight when training ended: the last step of the optimizer has moved it.
     """
 
     def __init__(self, layer: nn.Module, *, bits: int, sums_in_16_bits: bool = False) -> None:
@@ -102,6 +102,15 @@ class QuantizedWeight(nn.Module):
         self.axis = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
         self.paired = bits == 8 and sums_in_16_bits and not is_depthwise(layer)
         self.quantizer: Any = weight_quantizer(_weight(layer), bits=bits, axis=self.axis, paired=self.paired)
+        self._followed = False  # since it was last kept
+
+    def train(self, mode: bool = True) -> "QuantizedWeight":
+        """Also keeps the scale when training ends."""
+        if not mode and self._followed and is_quantizer(self.quantizer):
+            self.quantizer._amax.copy_(self.least_amax())
+            self._followed = False
+        super().train(mode)
+        return self
 
     def least_amax(self) -> Tensor:
         """The range that the layer's weight needs, (K, 1, …)."""
@@ -111,6 +120,7 @@ class QuantizedWeight(nn.Module):
         weight = _weight(self.layer)
         if self.training and is_quantizer(self.quantizer):
             self.quantizer._amax.copy_(self.least_amax())
+            self._followed = True
         return _applied(self.layer, inputs, self.quantizer(weight))
 
 

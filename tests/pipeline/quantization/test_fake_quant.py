@@ -111,6 +111,24 @@ def test_while_training_the_scale_follows_a_weight_that_doubles_and_in_evaluatio
     assert torch.equal(quantized.quantizer._amax, 2 * before)
 
 
+@pytest.mark.parametrize(("bits", "paired"), [(7, False), (8, False), (8, True)])
+def test_the_scale_kept_when_training_ends_is_that_of_weights_that_the_last_step_has_moved(
+    bits: int, paired: bool
+) -> None:
+    torch.manual_seed(0)
+    layer = QuantizedWeight(nn.Linear(16, 4), bits=bits, sums_in_16_bits=paired)
+    layer(torch.randn(2, 16))
+    with torch.no_grad():
+        layer.layer.weight.mul_(1.2)  # the last step of an optimizer
+    layer.eval()
+    kept = layer.quantizer._amax.clone()
+    assert torch.equal(kept, layer.least_amax())
+    with torch.no_grad():
+        layer.layer.weight.mul_(1.2)  # what is changed in evaluation, by hand, moves no scale
+    layer.eval()
+    assert torch.equal(layer.quantizer._amax, kept)
+
+
 def test_the_gradient_is_1_inside_the_range_and_0_outside() -> None:
     values = torch.tensor([-5.0, -0.7, 0.0, 0.7, 5.0], requires_grad=True)
     activation_quantizer(amax=1.0, unsigned=False)(values).sum().backward()
