@@ -7,9 +7,9 @@ A bundle is a flat folder without links, readable by everyone, without a path of
     model.onnx      the network as exported: what an engine for another machine is built from
     engine.*        the engine file that was measured, of the runtime that manifest.json names
     labels.json     the names of the K classes, in the order of the network's answers; none where these name no class
-    examples.npz    the first 16 test inputs: inputs, float32 (16, …) as the network takes them; outputs, what the
-                    engine answers to them, asked all at once, several outputs flattened and side by side; labels,
-                    int64 (16,), where there are classes
+    examples.npz    the first 16 test inputs: inputs (16, …) as the network takes them, float32, int64 or int32;
+                    outputs, what the engine answers to them, asked all at once, several outputs flattened and side by
+                    side; labels, int64 (16,), where there are classes
     run.py, …       answers image files with the engine; stands alone, with the files it imports beside it
     result.json     the `--json` output of the run (schema in journey.py)
     report.html     the report for a browser or a printer · report.md: the same as text
@@ -47,6 +47,7 @@ import numpy as np
 from pipeline.candidate import Form
 from pipeline.data import preprocess
 from pipeline.data.dataset import Dataset, inputs_for_network
+from pipeline.data.onnx_door import taken_by
 from pipeline.errors import OutRefused
 from pipeline.handover import run as runner
 from pipeline.integrity import MANIFEST, SUMS, digests_of, sums_text
@@ -102,7 +103,7 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
         copy(Path(preprocess.__file__).parent / name, folder / name)
     write_json(folder / "labels.json", list(dataset.labels))
     runtime = plan.target.engine_of(last.facts.get("runtime"))
-    write_examples(folder / "examples.npz", engine, plan, dataset, runtime=runtime)
+    write_examples(folder / "examples.npz", engine, plan, dataset, runtime=runtime, kind=taken_by(onnx_file(last)).kind)
     result = journey.as_json(target=plan.target.name, recipe=plan.recipe.name, seed=plan.seed, bundle=".")
     write_json(folder / "result.json", finite(portable(result, places=places_of(plan))))
     manifest = manifest_from(plan, journey, dataset=dataset, engine=engine)
@@ -115,9 +116,12 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
     write_bytes(folder / SUMS, sums_text(listed, manifest=file_digest(folder / MANIFEST)).encode())
 
 
-def write_examples(path: Path, engine: Path, plan: Plan, dataset: Dataset, *, runtime: Engine) -> None:
-    """The first test inputs and the engine's answers to them: what `compress verify` asks again."""
-    inputs = inputs_for_network(dataset, dataset.test.inputs[:EXAMPLES])
+def write_examples(path: Path, engine: Path, plan: Plan, dataset: Dataset, *, runtime: Engine, kind: str) -> None:
+    """The first test inputs and the engine's answers to them: what `compress verify` asks again.
+
+    kind: what the network's inputs are made of
+    """
+    inputs = inputs_for_network(dataset, dataset.test.inputs[:EXAMPLES]).astype(kind, copy=False)
     with closing(runtime.open(engine, threads=plan.threads)) as ask:
         outputs = ask(inputs)
     with written_atomically(path) as beside, beside.open("wb") as file:

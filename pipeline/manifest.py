@@ -15,6 +15,7 @@ import onnx
 
 from pipeline.candidate import Candidate, Form
 from pipeline.data.dataset import Dataset, inputs_for_network
+from pipeline.data.onnx_door import kind_of
 from pipeline.integrity import SCHEMA
 from pipeline.journey import Journey, StageResult
 from pipeline.plan import Plan
@@ -127,7 +128,7 @@ def input_as_json(model: Path, dataset: Dataset) -> dict[str, Any]:
     return {
         "name": door.name,
         "shape": [1, *dataset.input_shape],
-        "dtype": "float32",
+        "dtype": kind_of(door),
         "preprocess": preprocess,
     }
 

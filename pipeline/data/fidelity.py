@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.data.onnx_door import input_shape_of
+from pipeline.data.onnx_door import taken_by
 from pipeline.errors import DataRefused, NetworkRefused
 from targets.engines.session import door_of, first_line, open_session, runtime_errors
 
@@ -85,7 +85,7 @@ def fidelity_of(model: Path) -> Fidelity | None:
         DataMissing, NetworkRefused: the file cannot be read, or has not one input of known shape.
         EngineRefused: ONNX Runtime does not take it.
     """
-    shape = input_shape_of(model)
+    shape = taken_by(model).shape
     session = open_session(model, threads=1, optimize=False)
     door = door_of(session, path=model)
     asked = np.zeros((door.fixed_batch or 1, *shape), door.dtype)

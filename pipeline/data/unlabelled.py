@@ -4,7 +4,7 @@ Each input is labelled with the class that the FP32 network names, so "accuracy"
 later network says what the FP32 one said, and the FP32 network itself has all of them right. Where its answers name no
 class, each input is labelled with the answer itself, and later networks are judged by their fidelity (fidelity.py).
 Pictures may lie in any folders below; files that are none are reported. `.npy` files hold inputs as the network takes
-them, (N, …) or one (…).
+them, (N, …) or one (…): words as their numbers, (N, T).
 
 A tenth of the inputs stands in the training split, half in validation (the ranges are read there), the rest in test.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.data.dataset import Dataset, Split, checked, inputs_for_network, sizes_from_fractions, split_indices
 from pipeline.data.decoded_pictures import decoded_pixels
 from pipeline.data.fidelity import Fidelity
-from pipeline.data.onnx_door import input_shape_of
+from pipeline.data.onnx_door import MOST, Taken, taken_by
 from pipeline.data.preprocess import Preprocess
 from pipeline.errors import DataMissing, DataRefused
 from targets.engines.ort import open_onnx
@@ -50,15 +50,15 @@ class Unlabelled:
         """Read all inputs and ask the network about each."""
         if folder is None:
             raise DataMissing("no folder of inputs was given. Name one with --data: pictures, or .npy files.")
-        shape = input_shape_of(Path(self.model))
+        taken = taken_by(Path(self.model))
         files = _files_below(folder)
         arrays = [path for path in files if path.suffix == ".npy"]
         preprocess, skipped = None, []
         if arrays:
-            inputs = np.concatenate([_array(path, shape) for path in arrays])
+            inputs = np.concatenate([_array(path, taken) for path in arrays])
             skipped = [f"{path.relative_to(folder)}: not a .npy file" for path in files if path.suffix != ".npy"]
         else:
-            preprocess = self._preprocess(shape)
+            preprocess = self._preprocess(taken)
             decoded = decoded_pixels(
                 files, changed=[_identity(path, folder) for path in files], preprocess=preprocess, cache=cache,
                 pixels_max=PIXELS_MAX,
@@ -84,7 +84,13 @@ class Unlabelled:
         )
         return checked(Dataset(folder.resolve().name, train, validation, test, names, preprocess, tuple(skipped)))
 
-    def _preprocess(self, shape: tuple[int, ...]) -> Preprocess:
+    def _preprocess(self, taken: Taken) -> Preprocess:
+        shape = taken.shape
+        if taken.whole:
+            raise DataRefused(
+                f"{self.model} takes whole numbers of shape {shape}, which no pictures are. "
+                "Put its inputs into --data as .npy files of int64."
+            )
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise DataRefused(
                 f"{self.model} takes inputs of shape {shape}, which are no pictures (1 or 3 channels, height, width). "
@@ -122,23 +128,45 @@ def _identity(path: Path, folder: Path) -> tuple[str, int, int]:
     return path.relative_to(folder).as_posix(), about.st_size, about.st_mtime_ns
 
 
-def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _array(path: Path, taken: Taken) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataRefused(f"{path} cannot be read as a plain array ({error}). Save it with numpy.save.") from error
-    if array.shape == shape:
+    if array.shape == taken.shape:
         array = array[None]
-    if array.shape[1:] != shape or array.dtype.kind not in "fiu":
-        wanted = ", ".join(map(str, shape))
+    if array.shape[1:] != taken.shape or array.dtype.kind not in "fiu":
+        wanted = ", ".join(map(str, taken.shape))
         raise DataRefused(
             f"{path} holds {array.dtype} of shape {array.shape}; the network takes (N, {wanted}). Save the array "
-            "with its axes in that order, of that size, as float32."
+            f"with its axes in that order, of that size, as {'int64' if taken.whole else 'float32'}."
         )
     finite = np.isfinite(array).all(tuple(range(1, array.ndim)))  # (N,)
     if not finite.all():
         raise DataRefused(f"{path} holds NaN or infinity, first in row {int(finite.argmin())}. Leave that input out.")
+    if taken.whole:
+        _check_whole(array, path, below=taken.below)
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _check_whole(array: np.ndarray, path: Path, *, below: int | None) -> None:
+    """Refuse what is no whole number, and what is the place of no row in the table that is read with it."""
+    rows = array.reshape(len(array), -1)
+    broken = rows != np.rint(rows)
+    if broken.any():
+        row, place = np.argwhere(broken)[0]
+        raise DataRefused(
+            f"{path} holds {rows[row, place]:.6g} in row {row}; the network takes whole numbers. Save the numbers of "
+            "the words, as int64."
+        )
+    first, last = (-MOST, MOST) if below is None else (0, below - 1)
+    outside = (rows < first) | (rows > last)
+    if outside.any():
+        row, place = np.argwhere(outside)[0]
+        raise DataRefused(
+            f"{path} holds {int(rows[row, place])} in row {row}; the network takes {first} to {last}. Use the list of "
+            "words that it was trained with."
+        )
 
 
 def _without_copies(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

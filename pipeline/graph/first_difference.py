@@ -122,7 +122,7 @@ def codes_of(
         session = open_session(path, threads=1, optimize=True)
         with closing(runner_of(session, path=path)) as runner:
             door = runner.door
-            asked = [*names, *answers]
-            rows = [session.run(asked, {door.name: inputs[place : place + 1]}) for place in range(len(inputs))]
+            asked, given = [*names, *answers], inputs.astype(door.dtype, copy=False)
+            rows = [session.run(asked, {door.name: given[place : place + 1]}) for place in range(len(inputs))]
     codes = {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
     return codes, np.concatenate([joined(row[len(names) :]) for row in rows])

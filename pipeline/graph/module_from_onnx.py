@@ -1,7 +1,8 @@
 """ONNX to torch: a trained network that is given as an ONNX file becomes one that can be traced, trained and quantized.
 
 The opposite of onnx_from_torch.py. The result is made of torch's own layers and functions, so that folding and
-placement of quantizers know them; the batch axis is free whatever batch size the file has.
+placement of quantizers know them; the batch axis is free whatever batch size the file has. It takes float32, as a data
+set holds it: a file that takes whole numbers becomes a network that first makes whole numbers of what it is given.
 
 Operators by the ONNX reference (onnx.ai/onnx/operators), operator sets 9 to 20.
 """
@@ -17,9 +18,11 @@ import torch
 from onnx import TensorProto
 from torch import fx
 
+from pipeline.data.onnx_door import WHOLE, kind_of, rows_read
 from pipeline.errors import NetworkRefused, nearest
 from pipeline.graph.foreign_operator import foreign, is_known_here
 from pipeline.graph.network_builder import NetworkBuilder
+from pipeline.graph.onnx_conditions import CONDITIONS
 from pipeline.graph.onnx_constants import COMPUTED, SHAPES, computed, shape_answer
 from pipeline.graph.onnx_file import model_from_file, opset_of
 from pipeline.graph.onnx_layers import (
@@ -44,14 +47,24 @@ from pipeline.graph.onnx_moves import (
     unsqueeze,
 )
 from pipeline.graph.onnx_node import OnnxNode, constant_from_tensor, node_from_onnx
+from pipeline.graph.onnx_pieces import product_or_gelu, sum_or_norm
 from pipeline.graph.onnx_pointwise import POINTWISE
-from pipeline.graph.onnx_pools import average_pool, global_average, global_maximum, max_pool, mean_over_axes
+from pipeline.graph.onnx_pools import (
+    average_pool,
+    global_average,
+    global_maximum,
+    max_pool,
+    mean_over_axes,
+    sum_over_axes,
+)
 from pipeline.graph.onnx_recurrent import has_torch_form, recurrent
 from pipeline.graph.onnx_resize import resize
 from pipeline.graph.separate_outputs import JoinedOutputs
 
 OPERATORS: dict[str, Callable[[NetworkBuilder, OnnxNode], fx.Node | list[fx.Node]]] = {
     **POINTWISE,
+    **CONDITIONS,
+    "Add": sum_or_norm,
     "AveragePool": average_pool,
     "BatchNormalization": batch_normalisation,
     "Concat": concat,
@@ -66,8 +79,10 @@ OPERATORS: dict[str, Callable[[NetworkBuilder, OnnxNode], fx.Node | list[fx.Node
     "LayerNormalization": layer_normalisation,
     "MatMul": matrix_product,
     "MaxPool": max_pool,
+    "Mul": product_or_gelu,
     "Pad": pad,
     "ReduceMean": mean_over_axes,
+    "ReduceSum": sum_over_axes,
     "Reshape": reshape,
     "Resize": resize,
     "Slice": cut,
@@ -105,12 +120,14 @@ def _network(path: Path, outputs: tuple[str, ...], _stamp: int) -> fx.GraphModul
     builder = NetworkBuilder()
     builder.constants.update({constant.name: constant_from_tensor(constant) for constant in model.graph.initializer})
     for _, read in steps:
+        builder.makers.update(dict.fromkeys(read.outputs, read))
         for name in read.inputs:
             builder.readers.setdefault(name, []).append(read)
     for name in kept:
         builder.readers.setdefault(name, []).append(OnnxNode("", "", "", (name,), (), {}, 0))
     with torch.no_grad():
-        builder.placeholder(source.name, shape=_shape(source, path=path))
+        below = rows_read(model.graph, source.name)
+        builder.placeholder(source.name, shape=_shape(source, path=path), kind=kind_of(source), below=below)
         for node, read in steps:
             try:
                 _add(builder, node, read)
@@ -191,11 +208,11 @@ def _input(model: onnx.ModelProto, *, path: Path) -> onnx.ValueInfoProto:
         names = ", ".join(value.name for value in inputs) or "none"
         raise NetworkRefused(f"{path} has {len(inputs)} inputs ({names}); one is supported. Export it with one input.")
     kind = inputs[0].type.tensor_type.elem_type
-    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16, *WHOLE):
         known = TensorProto.DataType.Name(kind).lower()
         raise NetworkRefused(
-            f"{path}: the input {inputs[0].name!r} is of type {known}; float is supported. Export the network without "
-            "what comes before its first floating point tensor."
+            f"{path}: the input {inputs[0].name!r} is of type {known}; float, int64 and int32 are supported. Export "
+            "the network with one of these, or without what comes before its first floating point tensor."
         )
     return inputs[0]
 

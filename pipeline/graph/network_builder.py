@@ -24,13 +24,15 @@ from torch.fx.node import map_arg
 from pipeline.graph.onnx_node import OnnxNode
 
 TIMES = 3  # how many times longer the second example batch is
+PADDED = -0.5  # below it, in 3 places of 10, an example of words has none: 0 stands there
 
 
 @dataclass(frozen=True)
 class NetworkBuilder:
     """What has been built so far.
 
-    constants, tensors: ONNX value → its array, or the call that computes it · readers: ONNX value → who reads it
+    constants, tensors: ONNX value → its array, or the call that computes it
+    readers, makers: ONNX value → the nodes that read it, the node that makes it
     short, long: call → its answer to B inputs, and to 3·B · ahead: call → rows before the batch within its axis, if > 1
     """
 
@@ -39,18 +41,28 @@ class NetworkBuilder:
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     tensors: dict[str, fx.Node] = field(default_factory=dict)
     readers: dict[str, list[OnnxNode]] = field(default_factory=dict)
+    makers: dict[str, OnnxNode] = field(default_factory=dict)
     short: dict[fx.Node, Any] = field(default_factory=dict)
     long: dict[fx.Node, Any] = field(default_factory=dict)
     ahead: dict[fx.Node, int] = field(default_factory=dict)
 
-    def placeholder(self, name: str, *, shape: tuple[int, ...]) -> fx.Node:
-        """The network's input; shape with the batch axis."""
+    def placeholder(self, name: str, *, shape: tuple[int, ...], kind: str, below: int | None) -> None:
+        """The network's input: float32 always, as a data set holds it; where the file takes whole numbers they follow.
+
+        shape: with the batch axis · kind, below: of what the file takes (pipeline/data/onnx_door.py)
+        """
         node = self.graph.placeholder("input")
-        generator = torch.Generator().manual_seed(0)
-        self.long[node] = torch.randn(shape[0] * TIMES, *shape[1:], generator=generator)
+        generator, sizes = torch.Generator().manual_seed(0), (shape[0] * TIMES, *shape[1:])
+        values = torch.randn(sizes, generator=generator)
+        if kind != "float32" or below is not None:
+            values = torch.randint(below or 2, sizes, generator=generator) * (values > PADDED)
+        self.long[node] = values.float()
         self.short[node] = self.long[node][: shape[0]]
         self.tensors[name] = node
-        return node
+        if kind != "float32":
+            whole = self.graph.call_method("to", (node, getattr(torch, kind)))
+            self.short[whole], self.long[whole] = (each[node].to(whole.args[1]) for each in (self.short, self.long))
+            self.tensors[name] = whole
 
     def batch_size(self) -> int:
         """B."""
@@ -59,6 +71,10 @@ class NetworkBuilder:
     def shape(self, tensor: fx.Node) -> tuple[int, ...]:
         """Its shape for B inputs."""
         return tuple(self.short[tensor].shape)
+
+    def is_whole(self, tensor: fx.Node) -> bool:
+        """Whether it holds whole numbers or truth values."""
+        return not self.short[tensor].dtype.is_floating_point
 
     def batch_axis(self, tensor: fx.Node) -> int | None:
         """The axis along which the inputs of a batch stand; None for a constant."""
@@ -100,6 +116,11 @@ class NetworkBuilder:
         self.root.add_module(name, layer.eval())
         return self._ran(node, self.graph.create_node("call_module", name, tensors, name=name), layer)
 
+    def method(self, node: OnnxNode, name: str, *arguments: Any) -> fx.Node:
+        """Call a method of the first tensor on the rest."""
+        made = self.graph.create_node("call_method", name, arguments, name=node.name)
+        return self._ran(node, made, getattr(torch.Tensor, name))
+
     def call(self, node: OnnxNode, function: Callable[..., Any], *arguments: Any, **settings: Any) -> fx.Node:
         """Call a function on tensors and numbers."""
         made = self.graph.create_node("call_function", function, arguments, settings, name=node.name)
@@ -138,9 +159,10 @@ class NetworkBuilder:
 
     def _batch_kept(self, node: OnnxNode, made: fx.Node) -> None:
         """Refuse an answer that is not TIMES as long along one axis, with the same values in front."""
-        short, long = (
-            each.float() if each.dtype == torch.bool else each for each in (self.short[made], self.long[made])
-        )
+        short, long = self.short[made], self.long[made]
+        whole = self.is_whole(made)
+        if whole:
+            short, long = short.double(), long.double()
         if short.ndim != long.ndim:
             raise _batch_mixed(node)
         axes = [axis for axis in range(short.ndim) if short.shape[axis] != long.shape[axis]]
@@ -153,7 +175,7 @@ class NetworkBuilder:
         front = long.unflatten(axis, (ahead, TIMES * each)).narrow(axis + 1, 0, each).flatten(axis, axis + 1)
         # Sums are taken in another order for another batch size: a thousandth of the largest value is generous.
         finite = short[torch.isfinite(short)]
-        room = 1e-3 * float(finite.abs().max()) if finite.numel() else 0.0
+        room = 1e-3 * float(finite.abs().max()) if finite.numel() and not whole else 0.0
         if not torch.allclose(front, short, rtol=0, atol=room, equal_nan=True):
             raise _batch_mixed(node)
 

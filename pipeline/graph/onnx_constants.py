@@ -19,6 +19,7 @@ COMPUTED = frozenset((
     "MatMul", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "ScatterND", "Sigmoid", "Slice", "Split", "Sqrt",
     "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+    "Cos", "CumSum", "Sin", "Trilu",
 ))  # fmt: skip
 SHAPES = ("Shape", "Size")  # constants, too, since every shape is known
 LARGEST = 2**24  # elements of a computed constant: 64 MiB of float32, far above any table of anchors

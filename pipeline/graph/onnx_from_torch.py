@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
@@ -51,6 +51,7 @@ def onnx_from_torch(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.
     finally:
         noisy.setLevel(level)
     model = onnx.load_from_string(written.getvalue())
+    whole_numbers_taken(model)
     constants_computed(model)
     constants_unshared(model)
     weights_stored_as_integers(model)
@@ -58,6 +59,28 @@ def onnx_from_torch(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.
     unread_removed(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def whole_numbers_taken(model: onnx.ModelProto) -> None:
+    """Where all that is made of the input is whole numbers of one type, let the file take these, in place.
+
+    A network takes words as float32, as a data set holds them; who asks the file has them as whole numbers.
+    """
+    graph = model.graph
+    (door,) = graph.input
+    casts = [node for node in graph.node if door.name in node.input]
+    kinds = {node.attribute[0].i for node in casts if node.op_type == "Cast"}
+    made = {name for node in casts for name in node.output}
+    if {node.op_type for node in casts} != {"Cast"} or len(kinds) > 1 or made & {each.name for each in graph.output}:
+        return
+    (kind,) = kinds
+    if kind not in (TensorProto.INT64, TensorProto.INT32):
+        return
+    door.type.tensor_type.elem_type = kind
+    for node in casts:
+        graph.node.remove(node)
+    for node in graph.node:
+        node.input[:] = [door.name if name in made else name for name in node.input]
 
 
 def constants_computed(model: onnx.ModelProto) -> None:

@@ -137,6 +137,14 @@ def matrix_product(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
     return made
 
 
+def embedding(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
+    """Gather of a constant table's rows by numbers that the network computes or is given."""
+    table = builder.constant(node, 0, "table")  # (words, D)
+    layer = unfilled(nn.Embedding, *table.shape)
+    layer.weight = parameter(table)
+    return builder.layer(node, layer, builder.tensor(node, 1))
+
+
 def batch_normalisation(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
     """BatchNormalization in evaluation mode."""
     if node.whole("training_mode", 0):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from pipeline.graph.network_builder import NetworkBuilder
-from pipeline.graph.onnx_layers import pad_argument
+from pipeline.graph.onnx_layers import embedding, pad_argument
 from pipeline.graph.onnx_node import OnnxNode
 
 MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
@@ -142,11 +142,17 @@ def cut(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
 
 
 def gather(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
-    """Gather with constant places: one place, a row of equally spaced places, or any list of places."""
-    tensor, places = builder.tensor(node, 0), builder.constant(node, 1, "places")
+    """Gather with constant places: one place, a row of equally spaced places, or any list of places; or by a tensor."""
+    table = builder.constants.get(node.inputs[0])
+    if table is not None and table.dtype.kind == "f" and table.ndim == 2 and node.whole("axis", 0) in (0, -2):
+        return embedding(builder, node)
+    tensor = builder.tensor(node, 0)
     shape = builder.shape(tensor)
     axis = node.whole("axis", 0) % len(shape)
     front: tuple[Any, ...] = (slice(None),) * axis
+    if node.inputs[1] in builder.tensors:
+        return builder.call(node, operator.getitem, tensor, (*front, builder.tensor(node, 1)))
+    places = builder.constant(node, 1, "places")
     if places.ndim == 0:
         return builder.call(node, operator.getitem, tensor, (*front, int(places)))
     if places.ndim > 1:

@@ -20,7 +20,6 @@ from pipeline.graph.onnx_layers import parametric_relu
 from pipeline.graph.onnx_node import OnnxNode
 
 Handler = Callable[[NetworkBuilder, OnnxNode], fx.Node]
-FLOATING = (1, 10, 11, 16)  # TensorProto: float32, float16, float64, bfloat16
 
 
 def as_layer(make: Callable[[OnnxNode], nn.Module]) -> Handler:
@@ -46,7 +45,7 @@ def as_arithmetic(function: Callable[[Any, Any], Any]) -> Handler:
 
     def handle(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
         wholes = function in (torch.maximum, torch.minimum)  # these take no numbers
-        values = [_operand(builder, node, place, numbers=not wholes) for place in range(len(node.inputs))]
+        values = [operand(builder, node, place, numbers=not wholes) for place in range(len(node.inputs))]
         made = functools.reduce(lambda left, right: builder.call(node, function, left, right), values)
         return made if isinstance(made, fx.Node) else builder.tensor(node, 0)
 
@@ -60,17 +59,22 @@ def as_passed_on(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
     return builder.tensor(node, 0)
 
 
-def cast(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
-    """Cast between floating point types: everything is computed in float32."""
-    if node.whole("to", 0) not in FLOATING:
-        raise node.refused("turns values of the network into integers. Leave what follows it out of the network.")
-    return builder.tensor(node, 0)
+def quotient(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
+    """Div; of whole numbers what is left of the point."""
+    values = [operand(builder, node, place, numbers=True) for place in (0, 1)]
+    if any(builder.is_whole(each) for each in values if isinstance(each, fx.Node)):
+        tensors = [builder.tensor(node, place) for place in (0, 1)]
+        return builder.call(node, torch.div, *tensors, rounding_mode="trunc")
+    return builder.call(node, operator.truediv, *values)
 
 
 def clip(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
     """Clip: ReLU6 from 0 to 6, ReLU from 0 on, else clamp."""
     low, high = (_limit(builder, node, name, place) for name, place in (("min", 1), ("max", 2)))
     tensor, unlimited = builder.tensor(node, 0), float(np.finfo(np.float32).max)
+    if builder.is_whole(tensor):
+        finite = [int(each) if math.isfinite(each) else None for each in (low, high)]
+        return builder.call(node, torch.clamp, tensor, *finite)
     if low == 0.0 and high == 6.0:
         return builder.layer(node, nn.ReLU6(), tensor)
     if low == 0.0 and high >= unlimited:
@@ -101,12 +105,14 @@ def softmax(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
     return builder.call(node, torch.unflatten, builder.call(node, function, flat, dim=axis), axis, shape[axis:])
 
 
-def _operand(builder: NetworkBuilder, node: OnnxNode, place: int, *, numbers: bool) -> fx.Node | float:
+def operand(builder: NetworkBuilder, node: OnnxNode, place: int, *, numbers: bool) -> fx.Node | float:
+    """Input number `place`; with `numbers` a constant of one element is that number, whole among whole ones."""
     values = builder.constants.get(node.inputs[place])
-    others = [builder.shape(builder.tensors[name]) for name in node.inputs if name in builder.tensors]
-    widest = max(map(len, others), default=0)
+    others = [builder.tensors[name] for name in node.inputs if name in builder.tensors]
+    widest = max((len(builder.shape(each)) for each in others), default=0)
     if numbers and values is not None and values.size == 1 and values.ndim <= widest:
-        return float(values.reshape(-1)[0])
+        number = values.reshape(-1)[0]
+        return int(number) if all(map(builder.is_whole, others)) else float(number)
     return builder.tensor(node, place)
 
 
@@ -119,10 +125,8 @@ def _limit(builder: NetworkBuilder, node: OnnxNode, name: str, place: int) -> fl
 
 POINTWISE: dict[str, Handler] = {
     "Abs": as_function(torch.abs),
-    "Add": as_arithmetic(operator.add),
-    "Cast": cast,
     "Clip": clip,
-    "Div": as_arithmetic(operator.truediv),
+    "Div": quotient,
     "Dropout": as_passed_on,
     "Elu": as_layer(lambda node: nn.ELU(node.number("alpha", 1.0))),
     "Erf": as_function(torch.erf),
@@ -136,7 +140,6 @@ POINTWISE: dict[str, Handler] = {
     "LogSoftmax": softmax,
     "Max": as_arithmetic(torch.maximum),
     "Min": as_arithmetic(torch.minimum),
-    "Mul": as_arithmetic(operator.mul),
     "Neg": as_function(torch.neg),
     "PRelu": parametric_relu,
     "Pow": as_arithmetic(operator.pow),

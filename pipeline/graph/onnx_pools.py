@@ -92,6 +92,13 @@ def mean_over_axes(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
     return builder.call(node, torch.mean, tensor, axes, keepdim=keep) if axes else tensor
 
 
+def sum_over_axes(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
+    """ReduceSum."""
+    tensor = builder.tensor(node, 0)
+    axes = reduced_axes(builder, node, len(builder.shape(tensor)))
+    return builder.call(node, torch.sum, tensor, axes, keepdim=bool(node.whole("keepdims", 1))) if axes else tensor
+
+
 def reduced_axes(builder: NetworkBuilder, node: OnnxNode, rank: int) -> list[int]:
     """Which axes a reduction runs over, counted from the front; none given means all."""
     axes = builder.integers(node, "axes", 1) or []

@@ -244,7 +244,10 @@ def outputs_for(path: str, *, manifest: dict[str, Any], session: Any) -> dict[st
     import numpy as np
 
     door = session.get_inputs()[0]
-    sample = input_from(path, manifest=manifest).astype(KINDS.get(door.type, "float32"), copy=False)
+    given, kind = input_from(path, manifest=manifest), KINDS.get(door.type, "float32")
+    sample = given.astype(kind, copy=False)
+    if kind.startswith("int") and not np.array_equal(sample, given):
+        raise Unanswered(f"{path}: the engine takes whole numbers ({kind}); this {given.dtype} holds others.")
     if sample.ndim == len(door.shape) - 1:
         sample = sample[np.newaxis]
     if door.shape and isinstance(door.shape[0], int) and len(sample) == 1:

@@ -21,6 +21,7 @@ import onnx
 from onnx import NodeProto
 from torch import nn
 
+from pipeline.data.onnx_door import asked
 from pipeline.graph.first_difference import NOTABLE, codes_of, points_of, values_at
 from pipeline.quantization.fake_quant import exportable, is_activation_point
 from pipeline.quantization.integer_operators import centred
@@ -49,7 +50,6 @@ class Bridge:
         model = onnx.load(self.canonical)
         graph, points = quantized_graph(model), points_of(model)
         student = exportable(self.student)
-        (door,) = (each.name for each in model.graph.input)
         for place in range(len(inputs)):
             seen = values_at(student, is_activation_point, inputs[place : place + 1])
             if len(points) != len(seen):
@@ -59,7 +59,7 @@ class Bridge:
                 pair = graph.pair(node)
                 steps = np.rint(value / pair.spread(pair.scale, value.ndim)) + pair.spread(pair.zero, value.ndim)
                 one[node.output[0]] = steps.astype(pair.zero.dtype)
-            computed = integers_of(model, {door: inputs[place : place + 1]}, instead=one)
+            computed = integers_of(model, asked(model, inputs[place : place + 1]), instead=one)
             if told := _first_that_differs(points, graph, computed, one):
                 return told
         return ""
@@ -70,10 +70,10 @@ class Bridge:
         inputs: (N, …) · answers: of the engine to each of them (N, …)
         """
         model = onnx.load(self.lowered)
-        (door,), exits = ([each.name for each in side] for side in (model.graph.input, model.graph.output))
+        exits = [each.name for each in model.graph.output]
         ways = [True, False]  # of the AVX2 kernels first
         for place, answer in enumerate(answers):
-            feeds = {door: inputs[place : place + 1]}
+            feeds = asked(model, inputs[place : place + 1])
             found = [(way, integers_of(model, feeds, as_avx2=way)) for way in ways]
             ways = [way for way, values in found if _close(joined([values[name] for name in exits]), answer)]
             if not ways:
@@ -89,11 +89,10 @@ class Bridge:
         model, mixed = onnx.load(self.lowered), onnx.load(built_from)
         written = {name for node in mixed.graph.node for name in node.output}
         graph, points = quantized_graph(model), [node for node in points_of(model) if node.output[0] in written]
-        (door,) = (each.name for each in model.graph.input)
         for place, answer in enumerate(answers):
             one = inputs[place : place + 1]
             codes, told = codes_of(mixed, [node.output[0] for node in points], one)
-            computed = integers_of(model, {door: one}, instead=codes, as_avx2=True)
+            computed = integers_of(model, asked(model, one), instead=codes, as_avx2=True)
             if not _close(told, answer) or _first_that_differs(points, graph, computed, codes):
                 return False
         return True

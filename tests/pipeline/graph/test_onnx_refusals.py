@@ -93,13 +93,13 @@ def test_operator_sets_8_and_21_are_refused(opset: int, saved: Callable[..., Any
     assert f"operator set {opset}; 9 to 20 are read" in refusal(path)
 
 
-def test_an_input_of_integers_and_an_input_without_a_batch_axis_are_refused(saved: Callable[..., Any]) -> None:
+def test_an_input_of_8_bits_and_an_input_without_a_batch_axis_are_refused(saved: Callable[..., Any]) -> None:
     path = saved([("Relu", ["x"], "y", {})], shape=(3,))
     assert "has no batch axis" in refusal(path)
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     onnx.save(model, path)
-    assert "is of type uint8; float is supported" in refusal(path)
+    assert "is of type uint8; float, int64 and int32 are supported" in refusal(path)
 
 
 def test_a_node_that_mixes_the_inputs_of_a_batch_is_named(saved: Callable[..., Any]) -> None:
