@@ -13,6 +13,7 @@ from pipeline.graph.onnx_from_torch import onnx_from_torch
 from pipeline.models.convnet import ConvNet
 
 SIDE = 16
+WORDS, LENGTH = 50, 12  # of the network that takes texts
 SHAPE: tuple[int | str, ...] = ("N", 3, SIDE, SIDE)
 MEAN = helper.make_node("ReduceMean", ["h"], ["answers"], name="mean", axes=[2, 3], keepdims=0)  # (N, 3)
 
@@ -42,6 +43,21 @@ def write_networks(folder: Path) -> None:
         "words": network(
             [helper.make_node("Cast", ["pictures"], ["h"], to=TensorProto.FLOAT), MEAN],
             [given("pictures", kind=TensorProto.INT64)],
+        ),
+        "bytes": network(
+            [helper.make_node("Cast", ["pictures"], ["h"], to=TensorProto.FLOAT), MEAN],
+            [given("pictures", kind=TensorProto.UINT8)],
+        ),
+        "codes": network(
+            [helper.make_node("Cast", ["pictures"], ["codes"], name="codes", to=TensorProto.INT8),
+             helper.make_node("Cast", ["codes"], ["h"], to=TensorProto.FLOAT), MEAN],
+            [given("pictures")],
+        ),
+        "texts": network(
+            [helper.make_node("Gather", ["table", "words"], ["h"]),
+             helper.make_node("ReduceMean", ["h"], ["answers"], axes=[1], keepdims=0)],
+            [given("words", ("N", LENGTH), kind=TensorProto.INT64)],
+            {"table": np.ones((WORDS, 8), np.float32)},
         ),
         "branch": network([branch(), MEAN], [given("pictures")], {"yes": np.array(True)}),
         "loop": network(
@@ -117,6 +133,13 @@ def write_unlabelled(folder: Path) -> None:
         "same": np.concatenate([pictures[:5]] * 10),
         "not-numbers": np.where(pictures > 3, np.nan, pictures),
         "no-rows": pictures[:0],
+    }
+    texts = random.integers(0, WORDS, size=(40, LENGTH))
+    texts[:, 0] = np.arange(40)
+    arrays |= {
+        "broken-words": texts + 0.5,
+        "strange-words": texts + 20,
+        "long-texts": np.concatenate([texts, texts[:, :1]], axis=1),
     }
     for name, values in arrays.items():
         (folder / name).mkdir()

@@ -191,6 +191,25 @@ def test_a_network_without_images_answers_an_array_of_48_numbers(bundle: Path) -
     assert "blue.png cannot be read as a .npy file" in done.stderr
 
 
+def test_an_engine_of_words_takes_whole_numbers_of_any_type_and_no_half(bundle: Path) -> None:
+    nodes = [helper.make_node("Gather", ["tenfold", "word"], ["row"]), helper.make_node("Flatten", ["row"], ["scores"])]
+    graph = helper.make_graph(
+        nodes, "words", [helper.make_tensor_value_info("word", TensorProto.INT64, [1, 1])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(10 * np.eye(3, dtype=np.float32), "tenfold")],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), bundle / "engine.onnx"
+    )
+    write_manifest(bundle, preprocess=None)
+    for name, value in (("long", np.int64(2)), ("short", np.int32(2)), ("float", np.float32(2)), ("half", 0.5)):
+        np.save(bundle.parent / f"{name}.npy", np.array([value]))
+    done = answered(bundle, "long.npy", "short.npy", "float.npy", "half.npy", "--top", 1)
+    assert done.returncode == 2
+    assert done.stdout == "".join(f"{name}.npy\n  0.9999  blue\n" for name in ("long", "short", "float"))
+    assert "half.npy: the engine takes whole numbers (int64); this float64 holds others" in done.stderr
+
+
 @pytest.mark.parametrize("batch", [4, "N"])
 def test_an_engine_of_batch_4_or_of_any_answers_1_image(bundle: Path, batch: int | str) -> None:
     colour_model(bundle / "engine.onnx", batch=batch)

@@ -54,10 +54,8 @@ def test_a_row_that_is_trained_here_leaves_a_file_that_answers_as_its_teacher_an
     monkeypatch.setattr(sys, "path", [str(TOOLS), *sys.path])
     from int8_peers import trained_teacher
     from int8_peers.networks import write_inputs
-    from int8_peers.ours import _recipe_for
 
-    from pipeline.models.checkpoint import load_state, state_from_file
-    from pipeline.store import read_json
+    from pipeline.recipe_from_onnx import recipe_from_onnx
 
     recipe = tmp_path / "words.py"
     recipe.write_text(RECIPE)
@@ -70,10 +68,7 @@ def test_a_row_that_is_trained_here_leaves_a_file_that_answers_as_its_teacher_an
     assert len(times) == 1
     given = tmp_path / "work" / "words" / "given"
     assert np.load(given / "calibration.npy").shape == (30, 4)
-    assert read_json(given / "teacher.json")["recipe"] == str(recipe)
-    teacher = _recipe_for(given / "float.onnx").teacher
-    module = teacher.factory().eval()
-    load_state(module, state_from_file(Path(teacher.weights)), path=given)
+    module = recipe_from_onnx(given / "float.onnx").teacher.factory().eval()  # which ours begins with
     with torch.inference_mode():
         answers = module(torch.from_numpy(np.load(given / "choosing.npy"))).numpy()
     kept = np.load(given / "answers.npy")

@@ -5,9 +5,6 @@
 
 Of a detector the labels are the float network's answers, and "accuracy" is fidelity (pipeline/data/fidelity.py).
 
-Of a network that is trained here, given/ also holds teacher.json: the recipe, and the weights for its teacher. Our own
-quantizer takes the torch network then, as the command does, because our reader of ONNX files knows no whole numbers.
-
 Calibration inputs are drawn from the training and validation parts, and so are the choosing ones, which contain them.
 """
 
@@ -23,7 +20,6 @@ from torch import nn
 
 from int8_peers.detections import Boxes, kept_truths, network_inputs, pictures_in, truths_in
 from int8_peers.trained_teacher import Trained, identity_of, teacher_of
-from pipeline.candidate import save_weights
 from pipeline.data.cifar10 import Cifar10
 from pipeline.data.dataset import Dataset, DataSource, Split, inputs_for_network
 from pipeline.data.fidelity import fidelity_of
@@ -117,9 +113,6 @@ def write_inputs(network: Row, data: Path, *, into: Path, calibration: int, seed
               "calibration": choosing[places]}  # fmt: skip
     for name, array in arrays.items():
         np.save(into / "given" / f"{name}.npy", array)
-    if isinstance(network, Trained):
-        save_weights(loaded.module, into / "given" / "teacher.safetensors")
-        write_json(into / "given" / "teacher.json", {"recipe": network.recipe, "weights": "teacher.safetensors"})
     np.save(into / "judged" / "inputs.npy", inputs_for_network(dataset, dataset.test.inputs))
     np.save(into / "judged" / "labels.npy", dataset.test.labels)
     if loaded.boxes is not None:

@@ -1,8 +1,7 @@
 """Ours: the road of `compress MODEL.onnx --no-training`, with the same calibration inputs as everybody.
 
 The recipe is that of the command; its data source alone is replaced by one that deals the inputs given: the calibration
-inputs are its validation split, which ranges are read from, and the other choosing inputs are train and test. A network
-that was trained here comes as the teacher of its recipe, as for `compress --recipe NAME --no-training` (networks.py).
+inputs are its validation split, which ranges are read from, and the other choosing inputs are train and test.
 """
 
 from dataclasses import dataclass, replace
@@ -19,10 +18,7 @@ from pipeline.data.fidelity import fidelity_of
 from pipeline.plan import Plan
 from pipeline.post_training import without_training
 from pipeline.progress import Quiet
-from pipeline.recipe import Recipe, recipe_named
 from pipeline.recipe_from_onnx import recipe_from_onnx
-from pipeline.stages.teach import Teacher
-from pipeline.store import read_json
 from pipeline.workers import start_workers
 from targets.budget import Budget
 from targets.find import target_named
@@ -54,7 +50,7 @@ class GivenInputs:
 
 def quantized(task: Task) -> Found:
     """The engine handed over, first; beside it those that were built and not handed over."""
-    recipe = without_training(_recipe_for(task.model))
+    recipe = without_training(recipe_from_onnx(task.model))
     plan = Plan(
         recipe=replace(recipe, data=GivenInputs()), target=target_named(TARGET),
         budget=Budget(), out=task.folder / "run", data=task.model.parent, threads=task.threads,
@@ -67,16 +63,6 @@ def quantized(task: Task) -> Found:
     forms = [_form(path, scheme, shipped=shipped, below=task.folder) for path in files if engine_or_none(path)]
     accuracy, error = judged(task, shipped, runtime="engine")
     return Found(tuple(forms), (Tried(forms[0].scheme, accuracy, error, seconds),))
-
-
-def _recipe_for(model: Path) -> Recipe:
-    """The recipe of a float network: its own where it was trained here, else that of its file."""
-    stated = model.parent / "teacher.json"
-    if not stated.is_file():
-        return recipe_from_onnx(model)
-    given = read_json(stated)
-    recipe = recipe_named(given["recipe"])
-    return replace(recipe, teacher=Teacher(recipe.teacher.factory, weights=str(model.parent / given["weights"])))
 
 
 def _form(path: Path, scheme: str, *, shipped: Path, below: Path) -> Quantized:
