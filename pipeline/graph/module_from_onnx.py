@@ -150,7 +150,24 @@ def _network(path: Path, outputs: tuple[str, ...], _stamp: int) -> fx.GraphModul
     network.graph.lint()
     network.recompile()
     network.delete_all_unused_submodules()
+    if not any(builder.tensors[name] in builder.ahead for name in kept):
+        _refuse_places_in_the_batch(network.eval(), builder, path=path)
     return network.eval()
+
+
+def _refuse_places_in_the_batch(network: fx.GraphModule, builder: NetworkBuilder, *, path: Path) -> None:
+    """Refuse a network that answers the last inputs of a batch otherwise than alone; of the first, each call was."""
+    inputs, count = next(iter(builder.long.values())), builder.batch_size()
+    with torch.no_grad():
+        alone = network(inputs[-count:]).double()
+        among = network(inputs)[-len(alone) :].double()
+    finite = alone[torch.isfinite(alone)]
+    room = 1e-3 * float(finite.abs().max()) if finite.numel() else 0.0  # as for each call (network_builder.py)
+    if not torch.allclose(among, alone, rtol=0, atol=room, equal_nan=True):
+        raise NetworkRefused(
+            f"{path} answers an input by its place in the batch: an operator reaches from one input to another. Export "
+            "the network with a free batch axis, and leave what joins inputs out of it."
+        )
 
 
 def _add(builder: NetworkBuilder, node: onnx.NodeProto, read: OnnxNode) -> None:

@@ -128,7 +128,8 @@ class NetworkBuilder:
 
     def reshape(self, node: OnnxNode, tensor: fx.Node, shape: tuple[int, ...], *, ahead: int) -> fx.Node:
         """Call torch.reshape, which alone changes what stands before the batch within its axis."""
-        as_rows = self.batch_axis(tensor) == 0 and shape == (-1, math.prod(self.shape(tensor)[1:]))
+        several = len(self.shape(tensor)) > 1
+        as_rows = several and self.batch_axis(tensor) == 0 and shape == (-1, math.prod(self.shape(tensor)[1:]))
         function, arguments = (torch.flatten, (tensor, 1)) if as_rows else (torch.reshape, (tensor, shape))
         made = self.graph.create_node("call_function", function, arguments, name=node.name)
         return self._ran(node, made, function, ahead=ahead)

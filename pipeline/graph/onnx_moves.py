@@ -142,7 +142,7 @@ def cut(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
 
 
 def gather(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
-    """Gather with constant places: one place, a row of equally spaced places, or any list of places; or by a tensor."""
+    """Gather with constant places (one, a row of equally spaced ones, or any list), or computed ones in a constant."""
     table = builder.constants.get(node.inputs[0])
     if table is not None and table.dtype.kind == "f" and table.ndim == 2 and node.whole("axis", 0) in (0, -2):
         return embedding(builder, node)
@@ -150,6 +150,11 @@ def gather(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
     shape = builder.shape(tensor)
     axis = node.whole("axis", 0) % len(shape)
     front: tuple[Any, ...] = (slice(None),) * axis
+    if node.inputs[1] in builder.tensors and table is None:
+        raise node.refused(
+            "takes computed places out of computed values, and the inputs of a batch would share them. Take a fixed "
+            "place, such as the first word, or a mean."
+        )
     if node.inputs[1] in builder.tensors:
         return builder.call(node, operator.getitem, tensor, (*front, builder.tensor(node, 1)))
     places = builder.constant(node, 1, "places")

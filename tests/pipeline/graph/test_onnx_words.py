@@ -207,6 +207,19 @@ def test_a_number_that_is_first_in_the_batch_of_3_is_refused_although_it_differs
         module_from_onnx(path)
 
 
+def test_the_word_at_a_computed_place_is_refused_for_the_second_of_2_texts_would_take_it_from_the_first(
+    saved: Callable[..., Path],
+) -> None:
+    places = [("ArgMax", ["x"], "p", {"axis": 1, "keepdims": 0}), ("Reshape", ["x", "flat"], "f", {})]
+    constants = {"flat": np.array([-1]), "one": np.array([-1, 1])}
+    gathered = [*places, ("Gather", ["f", "p"], "y", {})]
+    with pytest.raises(NetworkRefused, match="Gather node 'node_2' takes computed places out of computed values"):
+        module_from_onnx(saved(gathered, shape=("n", 6), constants=constants))
+    kept = [*places, ("Reshape", ["p", "one"], "q", {}), ("GatherND", ["f", "q"], "y", {})]
+    with pytest.raises(NetworkRefused, match="answers an input by its place in the batch"):
+        module_from_onnx(saved(kept, shape=("n", 6), constants=constants))
+
+
 def test_a_norm_in_pieces_whose_mean_runs_over_2_axes_stays_in_pieces(
     saved: Callable[..., Path], same_answers: Callable[..., fx.GraphModule]
 ) -> None:
