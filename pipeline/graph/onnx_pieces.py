@@ -13,7 +13,8 @@ import re
 from dataclasses import replace
 
 import numpy as np
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from pipeline.graph.network_builder import NetworkBuilder
 from pipeline.graph.onnx_layers import parameter, unfilled
@@ -24,9 +25,27 @@ from pipeline.graph.onnx_pools import reduced_axes
 CLOSE = 1e-3  # of a constant that half precision may have rounded
 
 
+class Shift(nn.Module):
+    """Adds a constant tensor, in float: a placement of quantizers takes an addition for one of two computed tensors."""
+
+    one_call = True  # to whoever traces the network
+
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.from_numpy(np.array(values)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The sum."""
+        return inputs + self.get_buffer("values")
+
+
 def sum_or_norm(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:
-    """Add, which may be the end of a layer norm."""
-    return _norm(builder, node) or as_arithmetic(operator.add)(builder, node)
+    """Add, which may be the end of a layer norm, or of places to words."""
+    norm = _norm(builder, node)
+    tensor, values = _apart(builder, node)
+    if norm is not None or tensor is None or values is None or values.size == 1:
+        return norm or as_arithmetic(operator.add)(builder, node)
+    return builder.layer(node, Shift(values), builder.tensors[tensor])
 
 
 def product_or_gelu(builder: NetworkBuilder, node: OnnxNode) -> fx.Node:

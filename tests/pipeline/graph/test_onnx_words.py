@@ -71,6 +71,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], torch.dtype, int, bool]] = {
 KINDS = {torch.int64: TensorProto.INT64, torch.int32: TensorProto.INT32, torch.float32: TensorProto.FLOAT}
 
 
+LONG, TRUTH, FLOAT = ({"to": kind} for kind in (TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT))
+
+
 def exported(case: str, folder: Path) -> Path:
     make, kind, opset, free = CASES[case]
     with torch.random.fork_rng():
@@ -145,8 +148,22 @@ def test_an_encoder_takes_places_in_a_table_of_50_rows_and_pictures_none(
     assert (taken.shape, taken.kind, taken.below, taken.whole) == ((3, 4), "float32", None, False)
 
 
+def test_places_of_words_are_added_in_float_although_the_next_layer_multiplies_integers(
+    saved: Callable[..., Path],
+) -> None:
+    random = np.random.default_rng(0)
+    shapes = {"table": (WORDS, 8), "places": (1, 6, 8), "first": (8, 8), "second": (8, 3)}
+    constants = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    steps = [
+        ("Cast", ["x"], "i", LONG), ("Gather", ["table", "i"], "w", {}), ("Add", ["places", "w"], "a", {}),
+        ("MatMul", ["a", "first"], "f", {}), ("Relu", ["f"], "r", {}), ("MatMul", ["r", "second"], "y", {}),
+    ]  # fmt: skip
+    _, placement = watched(module_from_onnx(saved(steps, shape=("n", 6), constants=constants)))
+    assert list(placement.weights) == ["node_3"]
+    assert list(placement.activations) == ["node_2", "node_4"]  # the sum and the ReLU: neither words nor places
+
+
 Steps = Sequence[tuple[Any, ...]]
-LONG, TRUTH, FLOAT = ({"to": kind} for kind in (TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT))
 SMALL: dict[str, tuple[Steps, dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = {
     "a quotient is cut": ([("Div", ["i", "three"], "w", {})], {"three": 3}, lambda i: np.trunc(i / 3)),
     "a whole number stays whole": ([("Mul", ["i", "three"], "w", {})], {"three": 3}, lambda i: i * 3),
