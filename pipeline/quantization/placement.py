@@ -272,7 +272,9 @@ def _is_averaged(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _is_add(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return calls(graph, node, layers=(), functions=ADDS) and len(tensor_inputs(node)) == 2
+    added = tensor_inputs(node)  # a stored tensor, such as a position's, is no branch: it would be stored in codes
+    plain = len(added) == 2 and not any(each.op == "get_attr" for each in added)
+    return plain and calls(graph, node, layers=(), functions=ADDS)
 
 
 def _is_concat(graph: fx.GraphModule, node: fx.Node) -> bool:

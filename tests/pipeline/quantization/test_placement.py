@@ -74,6 +74,18 @@ def test_a_residual_addition_has_its_2_inputs_and_its_relu_quantized() -> None:
     assert placement.activations == {"x": False, "relu": True, "b": False, "relu_1": True, "mean": True}
 
 
+def test_1_stored_tensor_that_is_added_has_no_quantizer() -> None:
+    class Shifted(Small):
+        def __init__(self, body: Body) -> None:
+            super().__init__(body)
+            self.place = nn.Parameter(torch.zeros(4, 1, 1))
+
+    graph = traced(Shifted(lambda m, x: m.head(m.relu(m.b(m.relu(m.a(x)) + m.place)).mean((2, 3)))))
+    placement = placement_on(batch_norm_folded(graph))
+    # The convolution before it is quantized as any, and so is the sum, which the next one reads; what is added is not.
+    assert list(placement.activations) == ["x", "relu", "add", "relu_1", "mean"]
+
+
 def test_max_pooling_repeats_the_quantizer_of_its_input_1_time() -> None:
     placement = placed(lambda m, x: m.head(m.b(m.pool(m.relu(m.a(x)))).mean((2, 3))))
     assert placement.repeats == {"pool": "relu"}
