@@ -3,9 +3,12 @@
 from functools import partial
 from pathlib import Path
 
+import onnx
+
 from pipeline.data.fidelity import fidelity_of
 from pipeline.data.unlabelled import Unlabelled
 from pipeline.graph.module_from_onnx import module_from_onnx
+from pipeline.graph.separate_outputs import doors_of
 from pipeline.quantization.preparation import Preparation
 from pipeline.recipe import Recipe
 from pipeline.stages.build import Build
@@ -30,6 +33,7 @@ def recipe_from_onnx(
         NetworkRefused: the file cannot be used. No engine has seen it then, which would say so in its own words.
     """
     module_from_onnx(model)
+    doors = doors_of(onnx.load(model, load_external_data=False))
     fidelity = fidelity_of(model)
     data = Unlabelled(str(model), fidelity=fidelity)
     if mean is not None and std is not None:
@@ -39,7 +43,11 @@ def recipe_from_onnx(
         summary=f"{model.name}, quantized without training",
         data=data,
         teacher=Teacher(partial(module_from_onnx, model), weights=str(model)),
-        stages=(Quantize(training=None, preparation=Preparation()), Export(), Build()),
+        stages=(
+            Quantize(training=None, preparation=Preparation()),
+            Export(doors=doors),
+            Build(),
+        ),
         metric=fidelity or top1,
         budget=Budget() if fidelity is None else Budget((LIMIT,)),
     )

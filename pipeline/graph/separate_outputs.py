@@ -47,7 +47,22 @@ def outputs_apart(module: nn.Module) -> Iterator[tuple[str, ...]]:
 
 def outputs_named(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
     """Give the outputs of a file these names, in place; another tensor that has such a name gets a longer one."""
-    given = {old.name: new for old, new in zip(model.graph.output, names, strict=True)}
+    _named(model, [each.name for each in model.graph.output], names)
+
+
+def doors_named(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
+    """Likewise the inputs and the outputs of a file."""
+    _named(model, list(doors_of(model)), names)
+
+
+def doors_of(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The names of a file's inputs and outputs."""
+    stored = {each.name for each in model.graph.initializer}  # old files list constants among the inputs
+    return tuple(each.name for each in (*model.graph.input, *model.graph.output) if each.name not in stored)
+
+
+def _named(model: onnx.ModelProto, doors: list[str], names: tuple[str, ...]) -> None:
+    given = dict(zip(doors, names, strict=True))
     if len(given) < len(names):
         raise ValueError(f"two outputs of the exported file are one tensor: {', '.join(given)}")
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)}

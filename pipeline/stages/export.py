@@ -17,7 +17,7 @@ from pipeline.data.fidelity import sizes_of
 from pipeline.errors import StageFailed
 from pipeline.graph.compare import Agreement, agreement, agreement_within_rounding
 from pipeline.graph.onnx_from_torch import onnx_from_torch
-from pipeline.graph.separate_outputs import outputs_apart, outputs_named
+from pipeline.graph.separate_outputs import doors_named, outputs_apart, outputs_named
 from pipeline.quantization.fake_quant import exportable, has_quantizers
 from pipeline.stage import Run
 from pipeline.store import written_atomically
@@ -32,9 +32,11 @@ class Export:
     """torch → ONNX, opset 17, batch 1.
 
     least_equal: the share of validation answers that must be the same in torch and in ONNX, near ties aside
+    doors: names for the input and the outputs of the file, in order; none for `input` and `output`
     """
 
     least_equal: float = 0.98
+    doors: tuple[str, ...] = ()
     limits: Budget = Budget()
     name: str = "export"
 
@@ -46,6 +48,8 @@ class Export:
         path = run.folder / "model.onnx"
         module = candidate.module()
         model = onnx_of(module, input_shape=run.dataset.input_shape)
+        if self.doors:
+            doors_named(model, self.doors)
         with written_atomically(path) as beside:
             onnx.save(model, beside)
         inputs = inputs_for_network(run.dataset, run.dataset.validation.inputs[:CHECKED_INPUTS])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import inputs_for_network
+from pipeline.graph.separate_outputs import doors_named, doors_of
 from pipeline.quantization.fewer_roundings import layers_on_floats
 from pipeline.quantization.kernel_choice import LayerCost, layers_of_operators
 from pipeline.quantization.lowering import lowered_for
@@ -87,6 +88,7 @@ def rivals_of(first: Rival, parent: Candidate | None, run: Run) -> list[Rival]:
     if parent is not None:
         source, lowered = run.folder / "float.onnx", run.folder / "float-lowered.onnx"
         model = onnx_of(parent.module(), input_shape=run.dataset.input_shape)
+        doors_named(model, doors_of(onnx.load(first.files[0][1])))
         for file, form in ((source, model), (lowered, lowered_for(model, run.target.scheme()))):
             with written_atomically(file) as beside:
                 onnx.save(form, beside)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from pipeline.graph.onnx_from_torch import onnx_from_torch
+from pipeline.graph.separate_outputs import doors_named, doors_of
 from pipeline.models.convnet import ConvNet
 from targets.reach.local import is_x86
 
@@ -26,7 +27,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         answers = network(torch.tensor([-1.0, 1.3]).reshape(2, 1, 1, 1).expand(2, 3, SIDE, SIDE))
         network.linear.bias[0] -= (answers[:, 0] - answers[:, 1]).mean()
-    onnx.save(onnx_from_torch(network, input_shape=(3, SIDE, SIDE)), folder / "network.onnx")
+    model = onnx_from_torch(network, input_shape=(3, SIDE, SIDE))
+    doors_named(model, ("picture", "brightness"))
+    onnx.save(model, folder / "network.onnx")
     random = np.random.default_rng(0)
     for name in ("photos/deep", "inputs"):
         (folder / name).mkdir(parents=True)
@@ -63,6 +66,9 @@ def test_60_inputs_without_labels_make_an_engine_that_agrees_with_the_file(
     tried = manifest["stages"][1]["facts"]["tried"]
     assert [step for step, _, _ in tried][:4] == ["mse", "minmax", "percentile", "entropy"]
     assert manifest["stages"][-1]["facts"]["hops"][0]["from"] == "teacher"
+    for file in ("model.onnx", "engine.onnx"):  # who asks the file by its names goes on doing so
+        if (world / f"out-{data}" / "bundle" / file).is_file():
+            assert doors_of(onnx.load(world / f"out-{data}" / "bundle" / file)) == ("picture", "brightness")
     if data == "photos":
         assert "broken.jpg" in ended.stderr
     verified = compress("verify", f"out-{data}/bundle", cwd=world)
