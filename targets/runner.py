@@ -115,6 +115,14 @@ class Engine(Protocol):
         """
         ...
 
+    def outputs_of(self, onnx_path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Every output that an ONNX file states, (N, …) each, by the kernels of its engines; one input at a time.
+
+        Raises:
+            EngineRefused: the runtime does not take this model.
+        """
+        ...
+
     def operators(self, engine_path: Path) -> Operators:
         """Which of its convolutions and matrix products are integer, and why the others are not."""
         ...

@@ -8,7 +8,6 @@ Letters: N inputs.
 """
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,9 @@ import torch
 from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from targets.engines.session import joined, open_session, runner_of
+from targets.engines.ort import OnnxRuntime
+from targets.engines.session import joined
+from targets.runner import Engine
 
 NOTABLE = 0.01  # share of codes; roundings at the middle between two codes stay far below
 
@@ -109,20 +110,20 @@ def _grid(node: NodeProto, model: onnx.ModelProto) -> tuple[float, int]:
 
 
 def codes_of(
-    lowered: onnx.ModelProto, names: list[str], inputs: np.ndarray
+    lowered: onnx.ModelProto, names: list[str], inputs: np.ndarray, *, engine: Engine | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The integers of the named tensors, (N, …) each, from the optimised runtime, and the answers beside them."""
+    """The integers of the named tensors, (N, …) each, from the optimised runtime, and the answers beside them.
+
+    engine: the runtime; None for ONNX Runtime
+    """
     watched = onnx.ModelProto()
     watched.CopyFrom(lowered)
     answers = [each.name for each in watched.graph.output]
     watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in answers)
+    stated = [each.name for each in watched.graph.output]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "watched.onnx"
         onnx.save(watched, path)
-        session = open_session(path, threads=1, optimize=True)
-        with closing(runner_of(session, path=path)) as runner:
-            door = runner.door
-            asked, given = [*names, *answers], inputs.astype(door.dtype, copy=False)
-            rows = [session.run(asked, {door.name: given[place : place + 1]}) for place in range(len(inputs))]
-    codes = {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
-    return codes, np.concatenate([joined(row[len(names) :]) for row in rows])
+        values = dict(zip(stated, (engine or OnnxRuntime()).outputs_of(path, inputs), strict=True))
+    told = [joined([values[name][place : place + 1] for name in answers]) for place in range(len(inputs))]
+    return {name: values[name] for name in names}, np.concatenate(told)

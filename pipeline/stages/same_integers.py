@@ -8,8 +8,10 @@ over a bridge that has no such noise:
       =     the integer reference of the exported file (integer_reference.py)
     engine  the whole network: the answers of the integer reference of the lowered file, but for the float layers' sums
 
-An engine with float kernels between its quantizers rounds as torch does, so its answers are no one else's. Its layers
-are compared as those of torch are: each gives, for the codes that the engine itself gave it, the reference's codes.
+An engine with float kernels between its quantizers rounds as torch does, and OpenVINO in a way of its own, so their
+answers are no one else's. Their layers are compared as those of torch are: each gives, for the codes that the engine
+itself gave it, the reference's codes. The runtime is given the file with these codes as further outputs, which must
+lead it to the engine's answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ from pipeline.quantization.integer_operators import centred
 from pipeline.quantization.integer_reference import integers_of
 from pipeline.quantization.quantized_graph import QuantizedGraph, name_of, quantized_graph
 from targets.engines.session import joined
+from targets.runner import Engine
 
 LAYERWISE = 4  # inputs on which every layer is compared
 MOST_UNLIKE = 256  # answers that are recomputed; an engine with more of them is wrong
@@ -80,18 +83,18 @@ class Bridge:
                 return False
         return True
 
-    def layers_like(self, inputs: np.ndarray, answers: np.ndarray, *, built_from: Path) -> bool:
+    def layers_like(self, inputs: np.ndarray, answers: np.ndarray, *, built_from: Path, engine: Engine) -> bool:
         """Whether every layer of an engine gives the codes of the integer reference for the codes that it was given.
 
         inputs: (N, …) · answers: of the engine to each of them (N, …), which its layers must lead to
-        built_from: the lowered file, with some layers in float kernels
+        built_from: the lowered file, or that with some layers in float kernels · engine: the runtime
         """
         model, mixed = onnx.load(self.lowered), onnx.load(built_from)
         written = {name for node in mixed.graph.node for name in node.output}
         graph, points = quantized_graph(model), [node for node in points_of(model) if node.output[0] in written]
         for place, answer in enumerate(answers):
             one = inputs[place : place + 1]
-            codes, told = codes_of(mixed, [node.output[0] for node in points], one)
+            codes, told = codes_of(mixed, [node.output[0] for node in points], one, engine=engine)
             computed = integers_of(model, asked(model, one), instead=codes, as_avx2=True)
             if not _close(told, answer) or _first_that_differs(points, graph, computed, codes):
                 return False

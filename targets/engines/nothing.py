@@ -52,6 +52,10 @@ class Nothing:
         """A runner that answers zeros of the shape that the model states."""
         return ZeroRunner(_answer_shape(engine_path))
 
+    def outputs_of(self, onnx_path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """None."""
+        return ()
+
     def operators(self, engine_path: Path) -> Operators:
         """None."""
         return Operators(integer=0, floating=0, rows=())

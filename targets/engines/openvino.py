@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from targets.engines.openvino_model import bytes_of, compiled_from_onnx, imported, openvino_module, runner_of_model
 from targets.engines.openvino_operators import layer_times_in, operators_in_compiled
 from targets.engines.own_process import peak_of_its_own
+from targets.engines.session import every_output
 from targets.engines.stamp import Stamp, append_stamp, read_stamped, refuse_foreign
 from targets.errors import EngineRefused
 from targets.reach.local import describe_machine
@@ -67,6 +68,10 @@ class OpenVino:
     def open(self, engine_path: Path, *, threads: int) -> Runner:
         """The engine, ready to answer; refused if it is damaged or was built elsewhere."""
         return runner_of_model(self._imported(engine_path, threads=threads), path=engine_path)
+
+    def outputs_of(self, onnx_path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Every output of a file, compiled as an engine is."""
+        return every_output(runner_of_model(compiled_from_onnx(onnx_path, threads=1), path=onnx_path), inputs)
 
     def operators(self, engine_path: Path) -> Operators:
         """Its convolutions and matrix products, with the kernels that were chosen for this processor."""

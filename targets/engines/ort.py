@@ -15,6 +15,7 @@ So: .onnx with all rewrites, opened without further ones. Its operators can be r
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from targets.engines.layer_profile import layer_times_from_profile
 from targets.engines.onnx_operators import operators_of
 from targets.engines.own_process import peak_of_its_own
-from targets.engines.session import onnx_runtime, open_session, runner_of
+from targets.engines.session import every_output, onnx_runtime, open_session, runner_of
 from targets.engines.stamp import Stamp, append_stamp, read_stamp, refuse_foreign
 from targets.errors import EngineRefused
 from targets.reach.local import describe_machine
@@ -65,6 +66,10 @@ class OnnxRuntime:
         """The engine, ready to answer; refused if it is damaged or was built elsewhere."""
         self._refuse_strange(engine_path)
         return runner_of(open_session(engine_path, threads=threads, optimize=False), path=engine_path)
+
+    def outputs_of(self, onnx_path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Every output of a file, by its optimised kernels."""
+        return every_output(runner_of(open_session(onnx_path, threads=1, optimize=True), path=onnx_path), inputs)
 
     def operators(self, engine_path: Path) -> Operators:
         """Its convolutions and matrix products."""

@@ -162,6 +162,18 @@ class SessionRunner:
         self.session = None
 
 
+def every_output(runner: SessionRunner, inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Each output of a model by itself, asked one input at a time (N, …); the runner is closed."""
+    given = inputs.astype(runner.door.dtype, copy=False)
+    try:
+        rows = [runner.session.run(None, {runner.door.name: given[place : place + 1]}) for place in range(len(given))]
+    except runner.errors as error:
+        raise EngineFailed(f"The engine fails on inputs of shape {given.shape}: {first_line(error)}") from error
+    finally:
+        runner.close()
+    return tuple(np.concatenate(each) for each in zip(*rows, strict=True))
+
+
 def joined(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """The answer in one array: a single output as it is; of several, each flattened, one beside the other, (N, K).
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from pipeline.candidate import Candidate
@@ -22,6 +23,7 @@ from pipeline.stages.export import answers_of_onnx
 from pipeline.stages.further_engines import in_further_engines, without_quantizers
 from pipeline.stages.rivals import FLOAT, INT8, Rival
 from pipeline.stages.same_answers import torch_origin
+from pipeline.stages.same_integers import Bridge
 from targets.engines.nothing import Nothing
 from targets.engines.openvino import OpenVino
 from targets.runner import Place
@@ -79,6 +81,31 @@ def test_openvino_answers_32_test_inputs_like_the_network_with_3_roundings_less(
         wanted = other.origin.module()(torch.from_numpy(inputs)).numpy()
     # A value on the edge between two codes may fall to either side, and move what follows: few inputs have one.
     assert (np.isclose(answers, wanted, rtol=1e-3, atol=1e-3).all(axis=1)).mean() > 0.9
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2], ids=["as it is", "an answer beside its layers", "a layer beside integers"])
+def test_an_engine_of_openvino_is_settled_layer_by_layer(wrong: int, exported: Exported, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is missing: pip install 'edge-compress[openvino]'")
+    run = exported[2]
+    other = without_quantizers(rival_of(exported), OpenVino().joined, run)
+    (_, source), (_, lowered) = other.files
+    file = lowered
+    if wrong == 2:
+        model, file = onnx.load(lowered), tmp_path / "wrong.onnx"
+        layer = [node for node in model.graph.node if node.op_type == "Conv"][2]
+        bias = next(each for each in model.graph.initializer if each.name == layer.input[2])
+        values = numpy_helper.to_array(bias)
+        bias.CopyFrom(numpy_helper.from_array(values + np.abs(values).max() + 1, bias.name))
+        onnx.save(model, file)
+    other.engine.build(file, other.path, threads=1)
+    inputs = inputs_for_network(run.dataset, run.dataset.test.inputs[:4])
+    runner = other.engine.open(other.path, threads=1)
+    answers = np.concatenate([runner(each[None]) for each in inputs])
+    if wrong == 1:
+        answers[3] += 0.01 * np.abs(answers[3]).max()
+    bridge = Bridge(other.origin.module(), source, lowered)
+    assert bridge.layer_that_differs(inputs) == ""
+    assert bridge.layers_like(inputs, answers, built_from=file, engine=other.engine) is (wrong == 0)
 
 
 def test_the_report_of_a_build_names_both_networks(exported: Exported) -> None:

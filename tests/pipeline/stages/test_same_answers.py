@@ -96,7 +96,7 @@ def test_an_engine_with_2_float_kernels_is_settled_layer_by_layer(
     if wrong == 1:
         answers[3] += 0.01 * np.abs(answers[3]).max()
     bridge = Bridge(torch_origin(model).module(), model.path, lowered)
-    assert bridge.layers_like(inputs, answers, built_from=file) is (wrong == 0)
+    assert bridge.layers_like(inputs, answers, built_from=file, engine=run.target.engine) is (wrong == 0)
 
 
 def test_a_file_that_does_not_say_what_torch_computes_is_found_out_by_its_layer(
