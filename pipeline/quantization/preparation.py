@@ -54,12 +54,17 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The network found, with the ranges it uses, and every step tried: (step, error, kept)."""
+    """The network found, with the ranges it uses, and every step tried: (step, error, kept).
+
+    float_biases: of the float network that it stands for, by the names of its own state, where its weights are those of
+        that network and its biases are not
+    """
 
     student: fx.GraphModule
     placement: Placement
     ranges: Ranges
     tried: tuple[tuple[str, float, bool], ...]
+    float_biases: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def prepared(
@@ -91,7 +96,10 @@ def prepared(
     assert search.student is not None
     assert search.placement is not None
     assert search.ranges is not None
-    return Prepared(search.student, search.placement, search.ranges, tuple(search.tried))
+    kept = [step for step, _, better in search.tried if better]
+    corrected = "biases corrected" in kept and "rounding chosen" not in kept
+    float_biases = search.float_biases if corrected else {}
+    return Prepared(search.student, search.placement, search.ranges, tuple(search.tried), float_biases)
 
 
 class _Search:
@@ -104,6 +112,7 @@ class _Search:
         self.reference: fx.GraphModule | None = None
         self.placement: Placement | None = None
         self.ranges: Ranges | None = None
+        self.float_biases: dict[str, Tensor] = {}
         self.observer = ""
         self.error = float("inf")
         self.tried: list[tuple[str, float, bool]] = []
@@ -121,6 +130,8 @@ class _Search:
             student, placed = calibrated(copy.deepcopy(graph), placement, ranges=ranges, scheme=self.scheme)
             if self._keep(step, student.eval()):
                 self.reference, self.placement, self.ranges = graph, placed, ranges
+                state = student.state_dict()
+                self.float_biases = {name: state[name].clone() for name in state if name.endswith("bias")}
                 self.observer = step.split(",")[0]
 
     def try_change(self, step: str, change: Callable[[fx.GraphModule], object]) -> None:

@@ -2,8 +2,8 @@
 
 The integer one goes there without the quantizers that the runtime has no use for (fewer_roundings.py), and without
 those that it is faster without: each kind of these is left out on trial, and stays out if the engine is faster for
-certain. Weights and ranges are the student's. What the engine must answer like is the torch network that has none of
-these quantizers either.
+certain. Weights and ranges are the student's, and so are biases that were trained (biases_anew.py). What the engine
+must answer like is the torch network that has none of these quantizers either.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from pipeline.data.dataset import inputs_for_network
 from pipeline.quantization.fewer_roundings import dropped_places, without_places, without_points
 from pipeline.quantization.lowering import lowered_for
 from pipeline.stage import Run
+from pipeline.stages.biases_anew import with_biases_anew
 from pipeline.stages.rivals import INT8, Rival, ratio_interval, times_as_fast
 from pipeline.store import written_atomically
 from targets.errors import EngineRefused
@@ -92,6 +93,9 @@ def _with_fewest(rival: Rival, run: Run) -> tuple[Rival, list[dict[str, Any]]]:
             other.path.unlink()
     if best.path != rival.path:
         best = replace(best, path=best.path.replace(rival.path))
+    anew = with_biases_anew(best, run)
+    if anew is not best:
+        best = _build(anew, run)
     return best, [{"runtime": rival.engine.runtime, "left_out": trials}] if trials else []
 
 

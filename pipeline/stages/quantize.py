@@ -14,7 +14,7 @@ from torch import nn
 from calibration.observe import Observer, observe
 from calibration.observers.mse import MeanSquaredError
 from calibration.samples import Samples
-from pipeline.candidate import Architecture, Candidate, Form, save_weights
+from pipeline.candidate import Architecture, Candidate, Form, save_tensors, save_weights
 from pipeline.distillation.logits import SoftTargets
 from pipeline.distillation.objective import distillation_objective
 from pipeline.distillation.term import Term
@@ -35,6 +35,8 @@ from pipeline.training.loop import Training, discard_checkpoint, train, validati
 from pipeline.training.optimizers import AdamW
 from targets.budget import Budget
 from targets.target import Scheme
+
+FLOAT_BIASES = "float-biases.safetensors"  # in the folder of the stage: those before they were corrected
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Quantize:
         if run.workers.leads:
             save_weights(student, path)
             write_bytes(run.folder / "ranges.json", ranges.to_json().encode())
+            if found.float_biases and self.training is None:
+                save_tensors(found.float_biases, run.folder / FLOAT_BIASES)
             discard_checkpoint(run.folder)
             forget_comparison(run)
         return Candidate(

@@ -10,6 +10,7 @@ from torch import nn
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import Dataset
 from pipeline.models.resnet_cifar import ResNetCifar
+from pipeline.quantization.preparation import Preparation
 from pipeline.stage import Run
 from pipeline.stages.export import Export
 from pipeline.stages.quantize import Quantize
@@ -23,12 +24,14 @@ def export_of(
     candidate_in: Callable[..., Candidate],
     tiny_data: Callable[..., Dataset],
     tmp_path: Path,
-) -> Callable[[Callable[[], nn.Module]], tuple[Candidate, Candidate, Run]]:
-    """Of an architecture: a float network, the ONNX file of its quantized child, and the run of a build."""
+) -> Callable[..., tuple[Candidate, Candidate, Run]]:
+    """Of an architecture, prepared or not: a float network, the ONNX file of its quantized child, the run of a build."""
 
-    def made(architecture: Callable[[], nn.Module]) -> tuple[Candidate, Candidate, Run]:
+    def made(
+        architecture: Callable[[], nn.Module], preparation: Preparation | None = None
+    ) -> tuple[Candidate, Candidate, Run]:
         parent = candidate_in(tmp_path / "teacher", architecture, tiny_data())
-        child = Quantize(training=None)(parent, run_in(tmp_path / "quantize", teacher=parent))
+        child = Quantize(training=None, preparation=preparation)(parent, run_in(tmp_path / "quantize", teacher=parent))
         return parent, Export(0.0)(child, run_in(tmp_path / "export", teacher=parent)), run_in(tmp_path / "build")
 
     return made
@@ -36,7 +39,7 @@ def export_of(
 
 @pytest.fixture
 def exported(
-    export_of: Callable[[Callable[[], nn.Module]], tuple[Candidate, Candidate, Run]],
+    export_of: Callable[..., tuple[Candidate, Candidate, Run]],
 ) -> tuple[Candidate, Candidate, Run]:
     """`export_of` a ResNet of three blocks."""
     return export_of(network)

@@ -138,7 +138,7 @@ def depthwise_network() -> nn.Module:
     ],
 )
 def test_of_7_quantizers_of_a_depthwise_network_those_of_each_kind_fall_away(
-    export_of: Callable[[Callable[[], nn.Module]], Exported], kinds: list[Place], fewer: int, on_floats: int
+    export_of: Callable[..., Exported], kinds: list[Place], fewer: int, on_floats: int
 ) -> None:
     exported = export_of(depthwise_network)
     rival, run = rival_of(exported), exported[2]
@@ -157,7 +157,7 @@ def test_of_7_quantizers_of_a_depthwise_network_those_of_each_kind_fall_away(
 
 
 def test_a_quantizer_before_max_pooling_alone_changes_no_answer(
-    export_of: Callable[[Callable[[], nn.Module]], Exported],
+    export_of: Callable[..., Exported],
 ) -> None:
     def network() -> nn.Module:
         body = nn.Sequential(
@@ -184,7 +184,7 @@ class Elsewhere(Nothing):
 
 
 def test_of_2_kinds_left_out_on_trial_the_one_that_pays_stays_out(
-    export_of: Callable[[Callable[[], nn.Module]], Exported], monkeypatch: pytest.MonkeyPatch
+    export_of: Callable[..., Exported], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = export_of(depthwise_network)
     run, engine = exported[2], Elsewhere()
