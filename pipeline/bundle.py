@@ -5,7 +5,8 @@ A bundle is a flat folder without links, readable by everyone, without a path of
     manifest.json   everything below, as JSON
     SHA256SUMS      the digest of every other file, manifest.json included: `sha256sum -c SHA256SUMS`
     model.onnx      the network as exported: what an engine for another machine is built from
-    engine.*        the engine file that was measured, of the runtime that manifest.json names
+    engine.*        the engine file that was measured, of the runtime that manifest.json names; for a target that was not
+                    here lowered.onnx instead: what the device builds its engine from
     labels.json     the names of the K classes, in the order of the network's answers; none where these name no class
     examples.npz    the first 16 test inputs: inputs (16, …) as the network takes them, float32, int64 or int32;
                     outputs, what the engine answers to them, asked all at once, several outputs flattened and side by
@@ -93,7 +94,7 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
     last = journey.last.candidate
     if last.form is not Form.ENGINE:
         raise TypeError(f"a bundle holds an engine, and this run ended with {last.form.value}")
-    engine = folder / f"engine{last.path.suffix}"
+    engine = folder / f"{'engine' if plan.target.is_here() else 'lowered'}{last.path.suffix}"
     copy(last.path, engine)
     copy(onnx_file(last), folder / "model.onnx")
     copy(Path(runner.__file__), folder / "run.py")

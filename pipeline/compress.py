@@ -23,6 +23,7 @@ from pipeline.stage import Run, Stage
 from pipeline.stages.teach import teach
 from pipeline.store import Store, file_digest
 from pipeline.workers import Workers
+from targets.engines.unbuilt import not_measured
 from targets.measurement import Accuracy, Measurement
 from targets.verdict import Outcome, Verdict, verdicts_on
 
@@ -46,6 +47,8 @@ MEASURED_ELSEWHERE = Measurement(
 
 def compress(plan: Plan, *, workers: Workers, progress: Progress) -> Journey:
     """Run the plan; what an earlier run has finished is reused. The bundle lies in `plan.bundle` afterwards."""
+    if not plan.target.is_here():
+        progress.say(f"{not_measured(plan.target.name)}; all that can be done without it is done")
     store = Store(plan.work)
     weights = weights_of(plan, workers)
     run = run_for(plan, weights, load_data(plan, workers, progress), workers, progress)

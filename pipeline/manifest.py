@@ -105,11 +105,18 @@ def engine_as_json(
         "threads": plan.threads,
         "integer_ops": operators.integer,
         "float_ops": operators.floating,
-        "cpu_features": list(conditions.cpu_features if conditions else cpu_features()),
+        "cpu_features": features_built_for(plan, conditions),
         "operators": [_plain(replace(row, why=why_float.get(row.name, row.why))) for row in operators.rows],
         "layer_times": times,
         "layer_times_missing": why,
     }
+
+
+def features_built_for(plan: Plan, conditions: Conditions | None) -> list[str]:
+    """Of the processor that the engine was built for: none is known of a device that is not here."""
+    if not plan.target.is_here():
+        return []
+    return list(conditions.cpu_features if conditions else cpu_features())
 
 
 def quantization_of(candidate: Candidate) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 A torch candidate is exported and built for the occasion (a fake-quantized one with its integer arithmetic), an ONNX
 file is built as it would be for the target; an engine is measured in the runtime it was built in, beside the teacher in
 the target's own. Accuracy is on the test split. Latency is measured in pairs with the
-teacher, interleaved, so that the speed-up holds on a machine whose speed drifts.
+teacher, interleaved, so that the speed-up holds on a machine whose speed drifts. Of a target that is not here there is
+neither: the ONNX file that it would build from answers as it is written, and no verdict rests on that.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from pipeline.stage import Run
 from pipeline.stages.export import onnx_of
 from pipeline.store import digest_of, read_json, write_json, written_atomically
 from targets.accuracy import scores_of
+from targets.engines.unbuilt import not_measured
 from targets.measurement import Accuracy, Conditions, Latency, Measurement, Pairs, measurement_from_json
 from targets.reach.local import conditions_here
 from targets.runner import Engine, Runner
@@ -87,19 +89,26 @@ def _measure(candidate: Candidate, run: Run, engine: Path, teacher: Path | None)
     if macs is None:
         missing["macs"] = "the graph has a shape that is not known before it runs"
     ours = runtime_of(candidate, run)
+    here = run.target.is_here()
+    latency: Latency | None = None
+    pairs: Pairs | None = None
     with closing(ours.open(engine, threads=run.threads)) as runner:
         accuracy = _accuracy(runner, run)
-        latency, pairs = _latency(runner, run, teacher, runtime=ours.runtime)
+        if here:
+            latency, pairs = _latency(runner, run, teacher, runtime=ours.runtime)
     if pairs is None:
         missing["pairs"] = "the teacher is what the others are paired with"
     one = inputs_for_network(run.dataset, run.dataset.test.inputs[:1])
     memory: int | None = None
     try:
-        memory = ours.peak_memory(engine, one, threads=run.threads)
+        memory = ours.peak_memory(engine, one, threads=run.threads) if here else None
     except OSError as error:
         missing["peak_memory_bytes"] = f"no process could be started to measure it ({error})"
+    if not here:
+        missing |= dict.fromkeys(("latency", "pairs", "peak_memory_bytes"), not_measured(run.target.name))
+    taken = latency.conditions if latency else conditions(run, runtime=ours.runtime, samples=0, warmup_runs=0)
     return Measurement(
-        conditions=latency.conditions, accuracy=accuracy, latency=latency, pairs=pairs,
+        conditions=taken, accuracy=accuracy, latency=latency, pairs=pairs,
         parameters=parameters, macs=macs, size_bytes=candidate.path.stat().st_size, peak_memory_bytes=memory,
         missing=missing,
     )  # fmt: skip

@@ -125,7 +125,7 @@ def plan_from(asked: Asked) -> Plan:
     if asked.mixed:
         recipe = with_mixed_precision(recipe, budget=budget)
     return Plan(
-        recipe=recipe, target=asked.target, budget=budget,
+        recipe=recipe, target=asked.target.from_here(), budget=budget,
         out=asked.out or Path("compressed") / f"{recipe.name}-{asked.target.name}", data=asked.data,
         recipe_file=asked.recipe_file, seed=asked.seed, threads=asked.threads, epochs_scale=asked.epochs_scale,
         fresh=asked.fresh,

@@ -5,10 +5,12 @@ A file in `targets/devices/` holds one `TARGET`. Nothing is read from the machin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from targets.budget import Budget
+from targets.engines import absent, unbuilt
 from targets.errors import DeviceMissing, EngineMissing
+from targets.profile import Profile
 from targets.runner import Engine
 
 
@@ -48,6 +50,7 @@ class Target:
     """One device. Every figure in it has a source.
 
     further_engines: other runtimes whose engine may be handed over instead, where it is installed and the faster one
+    profile: what is known of the device from elsewhere; None where all is read from the machine
     """
 
     name: str
@@ -59,10 +62,22 @@ class Target:
     sources: tuple[str, ...]
     answers: bool = True  # whether its engine answers what the network would; the null device does not
     further_engines: tuple[Engine, ...] = ()
+    profile: Profile | None = None
+
+    def from_here(self) -> "Target":
+        """The target as this machine reaches it: elsewhere, its engine is the file that the device builds one from."""
+        if self.is_here():
+            return self
+        return replace(self, engine=unbuilt.Unbuilt(self.name, self.engine.name), further_engines=())
 
     def engine_of(self, runtime: str | None) -> Engine:
-        """The engine of a runtime such as "openvino 2026.4.1"; the target's own where it has none of that name."""
+        """The engine of a runtime such as "openvino 2026.4.1"; the target's own where it has none of that name.
+
+        What was handed over unbuilt has no engine but on the device.
+        """
         name = (runtime or "").split(" ")[0]
+        if name == unbuilt.NAME and self.engine.name != name:
+            return absent.Absent(self.engine.name, self.name)
         return next((each for each in self.further_engines if each.name == name), self.engine)
 
     def further_engines_here(self) -> tuple[Engine, ...]:

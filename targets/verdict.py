@@ -142,7 +142,8 @@ def _verdict_on_drop(limit: Limit, measurement: Measurement, teacher: Accuracy |
 
 
 def _without(limit: Limit, why: str) -> Verdict:
-    return Verdict(limit.name, limit.bound, None, None, Outcome.UNDECIDED, f"not measured: {why}", limit.origin)
+    said = why if why.startswith("not measured") else f"not measured: {why}"
+    return Verdict(limit.name, limit.bound, None, None, Outcome.UNDECIDED, said, limit.origin)
 
 
 def _what_would_settle(bound: float, measured: float, interval: Interval, *, samples: int, least: int) -> str:

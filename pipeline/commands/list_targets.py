@@ -1,4 +1,4 @@
-"""`compress targets`: the devices there are, and what each can do on this machine."""
+"""`compress targets`: the devices there are, which of them this machine is, and what is known of each, with sources."""
 
 import json
 import sys
@@ -7,16 +7,18 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.arguments import command_parser, flags_from
+from pipeline.commands.shown_profile import Sources, profile_as_json, profile_text
 from targets.budget import limit_kind
-from targets.errors import EngineMissing
+from targets.errors import DeviceMissing, EngineMissing
 from targets.find import target_named, target_names
 from targets.target import Target
 
 EXAMPLES = """\
 examples:
   compress targets
-  compress targets x86-cpu        with the sources of its figures
+  compress targets jetson-orin    every figure of it, with its source
 """
+NOT_HERE = "no: latency stays undecided, and everything that can be done without it is done"
 
 
 def list_targets(arguments: Sequence[str]) -> int:
@@ -28,18 +30,22 @@ def list_targets(arguments: Sequence[str]) -> int:
     names = [flags.name] if flags.name else target_names()
     told = [target_as_json(target_named(name)) for name in names]
     if flags.json:
-        sys.stdout.write(json.dumps({"schema": 1, "targets": told}, indent=1) + "\n")
+        text = json.dumps({"schema": 1, "targets": told}, indent=1) + "\n"
     else:
-        sys.stdout.write("\n".join(target_text(each, sources=flags.name is not None) for each in told))
+        text = target_text(told[0]) if flags.name else table_text(told)
+    sys.stdout.write(text)
     return 0
 
 
 def target_as_json(target: Target) -> dict[str, Any]:
-    """Everything about a target; `runtime` is null with `missing` saying how to install it."""
+    """Everything about a target.
+
+    `runtime` is null with `missing` saying how to come by it; `profile` is null where all is read from the machine.
+    """
     runtime, missing = None, None
     try:
         runtime = target.engine.runtime
-    except EngineMissing as error:
+    except (EngineMissing, DeviceMissing) as error:
         missing = str(error)
     limits = [
         {"limit": limit.name, "flag": limit_kind(limit.name).flag, "bound": limit.bound, "origin": limit.origin}
@@ -52,21 +58,33 @@ def target_as_json(target: Target) -> dict[str, Any]:
         "engine": {"name": target.engine.name, "runtime": runtime, "missing": missing},
         "scheme": asdict(target.scheme()),
         "limits": limits,
+        "profile": profile_as_json(target.profile),
         "sources": list(target.sources),
     }
 
 
-def target_text(told: dict[str, Any], *, sources: bool) -> str:
-    """A target as a few lines."""
+def table_text(told: Sequence[dict[str, Any]]) -> str:
+    """A line for each target."""
+    width = max(len(each["name"]) for each in told)
+    lines = [f"{'target':<{width}}  here  what it is"]
+    lines += [f"{each['name']:<{width}}  {'yes ' if each['here'] else 'no  '}  {each['summary']}" for each in told]
+    return "\n".join([*lines, "", "`compress targets NAME` shows one with its figures and their sources."]) + "\n"
+
+
+def target_text(told: dict[str, Any]) -> str:
+    """All about one target."""
     engine, scheme = told["engine"], told["scheme"]
     limits = ", ".join(f"{limit['flag']} {limit['bound']:g} ({limit['origin']})" for limit in told["limits"])
     lines = [
         f"{told['name']}: {told['summary']}",
-        f"  here      {'yes' if told['here'] else 'no: run the command on the device itself'}",
-        f"  engine    {engine['runtime'] or engine['missing']}",
-        f"  integers  {scheme['weight_bits']}-bit weights, 8-bit activations: {scheme['why']}",
-        f"  budgets   {limits or 'none'}",
+        f"  {'here':<13} {'yes' if told['here'] else NOT_HERE}",
+        f"  {'engine':<13} {engine['runtime'] or engine['missing']}",
+        f"  {'integers':<13} {scheme['weight_bits']}-bit weights, 8-bit activations: {scheme['why']}",
+        f"  {'budgets':<13} {limits or 'none'}",
     ]
-    if sources:
-        lines += [f"  source    {source}" for source in told["sources"]]
-    return "\n".join(lines) + "\n"
+    sources = Sources()
+    if told["profile"] is not None:
+        lines += profile_text(told["profile"], sources)
+    for source in told["sources"]:
+        sources.mark(source)
+    return "\n".join([*lines, "sources", *sources.lines()]) + "\n"

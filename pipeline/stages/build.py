@@ -2,7 +2,8 @@
 
 A quantized network is built a second time from its float parent, a third time with those layers in float kernels whose
 integer kernels are the slower ones, and all in the target's further runtimes where those are installed. They are timed
-in turns on the target (rivals.py), and the report says why those that lost did.
+in turns on the target (rivals.py), and the report says why those that lost did. For a target that is not here the
+lowered file takes the engine's place, to be built on the device, and is held to the same answers.
 """
 
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ class Build:
             )
         seen: list[dict[str, Any]] = []
         tried: list[dict[str, Any]] = []
-        if run.target.answers and self.best_of:
+        if run.target.answers and self.best_of and run.target.is_here():  # elsewhere nothing can be timed
             shipped, seen, tried = self._fastest(shipped, candidate, run, parity)
             if shipped.path != path:
                 same = parity.on(run.dataset.test, shipped)

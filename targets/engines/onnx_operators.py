@@ -57,6 +57,22 @@ def operators_in(model: onnx.ModelProto) -> Operators:
     return Operators(integer=integer, floating=len(rows) - integer, rows=rows)
 
 
+def products_quantized(model: onnx.ModelProto) -> Operators:
+    """The same of a file that no runtime has rewritten: a product counts as integer when both its sides are quantized.
+
+    Whether a runtime then multiplies integers is its own affair.
+    """
+    around = _Surroundings.of(model.graph)
+    rows = []
+    for place, node in enumerate(model.graph.node):
+        if node.op_type in INTEGER_KINDS or node.op_type in FLOAT_KINDS:
+            integer = node.op_type in INTEGER_KINDS or around.reads_integers(node)
+            name = node.name or f"{node.op_type}_{place}"
+            rows.append(OperatorRow(name, node.op_type, integer, "" if integer else around.why_float(node)))
+    integers = sum(row.integer for row in rows)
+    return Operators(integer=integers, floating=len(rows) - integers, rows=tuple(rows))
+
+
 def _rows_in(graph: onnx.GraphProto) -> Iterator[OperatorRow]:
     around = _Surroundings.of(graph)
     for place, node in enumerate(graph.node):
@@ -86,6 +102,10 @@ class _Surroundings:
                 readers.setdefault(name, []).append(node)
         maker = {name: node for node in graph.node for name in node.output}
         return cls(frozenset(constant.name for constant in graph.initializer), maker, readers)
+
+    def reads_integers(self, node: onnx.NodeProto) -> bool:
+        """Whether both factors of this product come out of a DequantizeLinear."""
+        return node.op_type not in WEIGHT_ONLY_KINDS and all(map(self._comes_from_integers, node.input[:2]))
 
     def why_float(self, node: onnx.NodeProto) -> str:
         """What is missing for this product to be an integer one."""

@@ -14,6 +14,7 @@ from targets.measurement import Conditions
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO = Path("/proc/meminfo")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+BOARD = Path("/proc/device-tree/model")
 
 # The flags that decide which integer or float kernels a runtime takes. x86, then ARM (dotprod is asimddp there).
 FEATURES_OF_INTEREST = (
@@ -76,6 +77,16 @@ def conditions_here(
 def is_x86() -> bool:
     """Whether this machine is a 64-bit x86."""
     return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def is_arm64() -> bool:
+    """Whether this machine is a 64-bit ARM."""
+    return platform.machine().lower() in ("aarch64", "arm64")
+
+
+def board_name() -> str:
+    """What a board calls itself, such as "Raspberry Pi 5 Model B Rev 1.0"; empty where there is no device tree."""
+    return _text(BOARD).rstrip("\0\n ")
 
 
 def cpu_features() -> tuple[str, ...]:

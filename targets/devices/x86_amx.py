@@ -1,0 +1,39 @@
+"""An x86 processor with AMX for integers, through ONNX Runtime."""
+
+from targets.devices.x86_cpu import scheme_from_features
+from targets.engines.openvino import OpenVino
+from targets.engines.ort import OnnxRuntime
+from targets.one_frame import SOURCE, one_frame_budget
+from targets.profile import Fact, Profile
+from targets.reach.local import cpu_features, is_x86
+from targets.target import Scheme, Target
+
+MANUAL = "Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2: TDPBUSD adds in 32 bits"
+
+
+def scheme() -> Scheme:
+    """Products are added in 32 bits."""
+    return scheme_from_features(("amx_int8",))
+
+
+def is_here() -> bool:
+    """Whether this machine has AMX for integers."""
+    return is_x86() and is_such(cpu_features())
+
+
+def is_such(features: tuple[str, ...]) -> bool:
+    """Whether a processor with these features is one."""
+    return "amx_int8" in features
+
+
+TARGET = Target(
+    name="x86-amx",
+    summary="x86 with AMX, ONNX Runtime",
+    engine=OnnxRuntime(),
+    further_engines=(OpenVino(),),
+    scheme=scheme,
+    budget=one_frame_budget("x86-amx"),
+    is_here=is_here,
+    sources=(MANUAL, SOURCE),
+    profile=Profile(processor=Fact("amx_int8", MANUAL)),
+)

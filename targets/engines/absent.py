@@ -1,0 +1,59 @@
+"""The engine of a device that this program cannot reach: nothing is built, opened or timed, and a sentence says so."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.errors import DeviceMissing
+from targets.runner import LayerTime, Operators, Place, Runner
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A runtime on a device elsewhere, such as TensorRT on a Jetson.
+
+    device: the target's name
+    """
+
+    name: str
+    device: str
+    suffix: str = ".onnx"
+    joined: tuple[Place, ...] = ()
+    optional: tuple[Place, ...] = ()
+
+    @property
+    def runtime(self) -> str:
+        """There is none here; raises DeviceMissing."""
+        raise DeviceMissing(
+            f"{self.name} runs on {self.device} itself, and no device was given: here the ONNX file is made that an "
+            "engine is built from there."
+        )
+
+    def build(self, onnx_path: Path, engine_path: Path, *, threads: int) -> None:
+        """Raises DeviceMissing."""
+        self._refuse("built")
+
+    def open(self, engine_path: Path, *, threads: int) -> Runner:
+        """Raises DeviceMissing."""
+        self._refuse("opened")
+
+    def operators(self, engine_path: Path) -> Operators:
+        """Raises DeviceMissing."""
+        self._refuse("looked into")
+
+    def layer_times(self, engine_path: Path, inputs: NDArray[np.float32], *, threads: int) -> tuple[LayerTime, ...]:
+        """Raises DeviceMissing."""
+        self._refuse("timed")
+
+    def peak_memory(self, engine_path: Path, inputs: NDArray[np.float32], *, threads: int) -> int:
+        """Raises DeviceMissing."""
+        self._refuse("measured")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise DeviceMissing(
+            f"An engine of {self.name} for {self.device} is {what} on that device only, and none was given. "
+            "Build it there from the bundle's lowered ONNX."
+        )
