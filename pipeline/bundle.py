@@ -5,8 +5,8 @@ A bundle is a flat folder without links, readable by everyone, without a path of
     manifest.json   everything below, as JSON
     SHA256SUMS      the digest of every other file, manifest.json included: `sha256sum -c SHA256SUMS`
     model.onnx      the network as exported: what an engine for another machine is built from
-    engine.*        the engine file that was measured, of the runtime that manifest.json names; for a target that was not
-                    here lowered.onnx instead: what the device builds its engine from
+    engine.*        the engine file that was measured, of the runtime that manifest.json names; for a target that was
+                    not here lowered.onnx in its place: what the device builds its engine from
     labels.json     the names of the K classes, in the order of the network's answers; none where these name no class
     examples.npz    the first 16 test inputs: inputs (16, …) as the network takes them, float32, int64 or int32;
                     outputs, what the engine answers to them, asked all at once, several outputs flattened and side by

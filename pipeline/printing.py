@@ -8,6 +8,7 @@ from pipeline.journey import Journey
 from pipeline.plan import Plan
 from pipeline.progress import cells
 from pipeline.store import settings_of
+from targets.engines.unbuilt import is_unbuilt
 
 SIGNS = {"met": "✓ met", "missed": "✗ missed", "undecided": "? undecided"}
 
@@ -42,7 +43,8 @@ def result_text(journey: Journey, bundle: str | None) -> str:
     engine = journey.engine_as_json()
     if engine is not None:
         integer, every = engine["integer_ops"], engine["integer_ops"] + engine["float_ops"]
-        text += f"engine: {engine['runtime']}, {integer} of {every} convolutions and matrix products in integers\n"
+        how = "quantized" if is_unbuilt(engine["runtime"]) else "in integers"
+        text += f"engine: {engine['runtime']}, {integer} of {every} convolutions and matrix products {how}\n"
     text += "\n"
     told = [(result.candidate.stage, verdict) for result in journey.results for verdict in result.verdicts]
     for stage, verdict in [*told, *(("", verdict) for verdict in journey.verdicts)]:

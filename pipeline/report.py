@@ -39,6 +39,7 @@ from pipeline.report_words import (
     seconds,
     size,
 )
+from targets.engines.unbuilt import is_unbuilt
 from targets.intervals import paired_drop_interval
 
 Manifest = Mapping[str, Any]
@@ -79,6 +80,11 @@ def lead(manifest: Manifest) -> str:
     if not every:
         return "No budget was set: nothing was held against a limit."
     said = []
+    if is_unbuilt(manifest["engine"]["runtime"]):
+        said.append(
+            f"No engine was built: {manifest['target']['name']} was not here. {manifest['engine']['file']}, from which "
+            "the device builds one, answered in its place wherever this report speaks of the engine."
+        )
     for outcome, word in (("missed", "Missed"), ("undecided", "Undecided"), ("met", "Met")):
         of_it = [verdict for verdict in every if verdict["verdict"] == outcome]
         if of_it:

@@ -7,6 +7,7 @@ from pipeline.report_blocks import Cell, Code, Figure, Listing, Mark, Part, Sect
 from pipeline.report_charts import Bar, bars_chart, histogram_chart, histogram_range
 from pipeline.report_kernels import engine_name, mixed_kernels
 from pipeline.report_words import DASH, GAP, digits, factor, grouped, list_words, milliseconds, percent, points, size
+from targets.engines.unbuilt import is_unbuilt
 
 Manifest = Mapping[str, Any]
 LONGEST_LAYERS = 12
@@ -72,9 +73,10 @@ def integers(manifest: Manifest) -> Section:
     """How much is integer, and what was left in floating point and why."""
     engine = manifest["engine"]
     total = engine["integer_ops"] + engine["float_ops"]
-    parts: list[Part] = [
-        f"{engine['integer_ops']} of {total} convolutions and matrix products of the engine multiply integers."
-    ]
+    said = "of the engine multiply integers."
+    if is_unbuilt(engine["runtime"]):
+        said = "of the file are quantized. Whether they multiply integers is seen in the engine, on the device."
+    parts: list[Part] = [f"{engine['integer_ops']} of {total} convolutions and matrix products {said}"]
     floating = [row for row in engine["operators"] if not row["integer"]]
     if floating:
         rows = tuple((row["name"], row["kind"], row["why"] or DASH) for row in floating)

@@ -16,6 +16,7 @@ from pipeline.graph.compare import Agreement, agreement
 from pipeline.integrity import REPAIR, bundle_at, read_manifest, refuse_damaged
 from pipeline.manifest import finite
 from targets.engines.ort import open_onnx
+from targets.engines.unbuilt import is_unbuilt
 from targets.errors import TargetsError
 from targets.find import target_named, target_names
 from targets.reach.local import describe_machine
@@ -30,6 +31,7 @@ class Verification:
     is_the_engine: whether that was the engine, and not model.onnx in its place · identical: every answer, bit by bit
     answers: the stored answers against the new ones · operators: the engine's convolutions and matrix products
     remarks: what the reader must know, a sentence each · classes: whether the answers name classes
+    unbuilt: the target was not there, and the bundle holds what it builds its engine from
     """
 
     bundle: Path
@@ -41,6 +43,7 @@ class Verification:
     operators: Operators
     remarks: tuple[str, ...]
     classes: bool = True
+    unbuilt: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -67,9 +70,10 @@ class Verification:
                 f"the largest difference is {self.answers.largest:.3g}, at answers of {self.answers.scale:.3g} (RMS)"
             )
         total = self.operators.integer + self.operators.floating
+        where = "of the file are quantized" if self.unbuilt else "of the engine multiply integers"
         return (
             f"{self.files} files are whole; {said}. {self.operators.integer} of {total} convolutions and matrix "
-            "products of the engine multiply integers."
+            f"products {where}."
         )
 
     @property
@@ -133,7 +137,7 @@ def verify_bundle(folder: Path) -> Verification:
     return Verification(
         bundle=folder, files=files, asked=asked, is_the_engine=asked == engine.name, identical=identical,
         answers=agreement(expected, given, sizes=sizes), operators=operators_in(runtime, engine, manifest),
-        remarks=tuple(remarks), classes=sizes is None,
+        remarks=tuple(remarks), classes=sizes is None, unbuilt=is_unbuilt(str(manifest["engine"].get("runtime"))),
     )  # fmt: skip
 
 

@@ -99,6 +99,6 @@ class Target:
         """
         if not self.is_here():
             raise DeviceMissing(
-                f"This machine is not a {self.name} ({self.summary}). Run the command there: "
-                "an engine is built, and its latency measured, on the device itself."
+                f"This machine is not a {self.name} ({self.summary}). An engine is built, and its latency measured, on "
+                "the device itself: run the command there, or build there from the bundle that is made here."
             )

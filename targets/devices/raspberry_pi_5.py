@@ -2,7 +2,7 @@
 
 from targets.engines.ort import OnnxRuntime
 from targets.one_frame import SOURCE, one_frame_budget
-from targets.profile import Fact, Figure, Profile, Software, Variant
+from targets.profile import Fact, Figure, Profile, Variant
 from targets.reach.local import board_name
 from targets.schemes import ARM64
 from targets.target import Scheme, Target
@@ -50,14 +50,9 @@ TARGET = Target(
             )
             for memory_gb in (8, 4)
         ),
-        software=(
-            Software(
-                "Python 3.11 or later",
-                "ONNX Runtime 1.31, wheel for aarch64",
-                17,
-                "PyPI, onnxruntime; what is exported",
-            ),
+        remarks=(
+            Fact("no accelerator for networks", CHIP),
+            Fact("ONNX Runtime 1.31 has wheels for aarch64 from Python 3.11 on", "PyPI, onnxruntime 1.31.1"),
         ),
-        remarks=(Fact("no accelerator for networks", CHIP),),
     ),
 )

@@ -28,8 +28,8 @@ class Absent:
     def runtime(self) -> str:
         """There is none here; raises DeviceMissing."""
         raise DeviceMissing(
-            f"{self.name} runs on {self.device} itself, and no device was given: here the ONNX file is made that an "
-            "engine is built from there."
+            f"{self.name} runs on {self.device} itself, and no device was given: what is made here is the ONNX file "
+            "that an engine is built from there."
         )
 
     def build(self, onnx_path: Path, engine_path: Path, *, threads: int) -> None:

@@ -73,6 +73,11 @@ class Unbuilt:
         raise DeviceMissing(not_measured(self.device))
 
 
+def is_unbuilt(runtime: str) -> bool:
+    """Whether this is the runtime of a file that no engine was built from yet."""
+    return runtime.split(" ")[0] == NAME
+
+
 def not_measured(device: str) -> str:
     """Why there is no time, no speed-up and no memory."""
     return f"not measured on {device}: no device was given"

@@ -1,6 +1,7 @@
 """What holds for every device that exists: its name, its budget, its engine, an answer to a three-layer model."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from targets.errors import EngineMissing
+from targets.engines.unbuilt import is_unbuilt
+from targets.errors import DeviceMissing, EngineMissing
 from targets.find import DEVICES, target_named, target_names
 from targets.target import Scheme, Target
 
@@ -67,26 +69,29 @@ def test_the_engine_is_here_or_says_how_to_install_it(target: Target) -> None:
         runtime = target.engine.runtime
     except EngineMissing as missing:
         assert "install" in str(missing).lower()
+    except DeviceMissing as missing:
+        assert not target.is_here()
+        assert f"{target.engine.name} runs on {target.name} itself" in str(missing)
     else:
         assert target.engine.name in runtime
         assert any(letter.isdigit() for letter in runtime)
 
 
 def test_the_scheme_can_be_asked_for_and_gives_its_reason(target: Target) -> None:
-    if not target.is_here():
-        pytest.skip(f"the device is missing: this machine is not a {target.name}")
+    if not target.is_here() and target.profile is None:
+        pytest.skip(f"the device is missing: this machine is not a {target.name}, which reads its scheme from there")
     scheme = target.scheme()
     assert isinstance(scheme, Scheme)
     assert scheme.why
 
 
 def test_3_layers_are_built_opened_and_answered(target: Target, tmp_path: Path) -> None:
+    if not target.is_here():
+        pytest.skip(f"the device is missing: this machine is not a {target.name}")
     try:
         _ = target.engine.runtime
     except EngineMissing as missing:
         pytest.skip(f"the engine of {target.name} is missing: {missing}")
-    if not target.is_here():
-        pytest.skip(f"the device is missing: this machine is not a {target.name}")
     engine = tmp_path / f"model{target.engine.suffix}"
     target.engine.build(three_layers(tmp_path / "model.onnx"), engine, threads=1)
     inputs = np.random.default_rng(1).normal(size=(5, 3, 8, 8)).astype(np.float32)
@@ -101,3 +106,19 @@ def test_3_layers_are_built_opened_and_answered(target: Target, tmp_path: Path) 
     assert target.engine.peak_memory(engine, inputs[:1], threads=1) >= 0
     assert all(layer.median_ms >= 0 for layer in target.engine.layer_times(engine, inputs[:1], threads=1))
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["model.onnx", engine.name])
+
+
+def test_a_device_that_is_not_here_has_1_file_to_build_from_which_answers_and_has_no_times(
+    target: Target, tmp_path: Path
+) -> None:
+    away = replace(target, is_here=lambda: False).from_here()
+    assert is_unbuilt(away.engine.runtime)
+    assert away.name in away.engine.runtime
+    model, handed = three_layers(tmp_path / "model.onnx"), tmp_path / "lowered.onnx"
+    away.engine.build(model, handed, threads=1)
+    inputs = np.random.default_rng(1).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    with closing(away.engine.open(handed, threads=1)) as runner:
+        assert runner(inputs).shape == (5, 10)
+    for measure in (away.engine.layer_times, away.engine.peak_memory):
+        with pytest.raises(DeviceMissing, match=f"not measured on {target.name}: no device was given"):
+            measure(handed, inputs[:1], threads=1)

@@ -95,6 +95,12 @@ def test_a_missing_number_is_undecided_with_its_reason() -> None:
     assert "the device has no counter" in verdict.why
 
 
+def test_the_1_sentence_of_a_device_that_is_not_here_says_not_measured_once() -> None:
+    said = "not measured on jetson-orin: no device was given"
+    verdict = only(replace(measured(), missing=dict.fromkeys(NAMES, said)), "max_latency_ms", 5.0)
+    assert (verdict.outcome, verdict.why) == (Outcome.UNDECIDED, said)
+
+
 def test_1_mb_is_1_000_000_bytes() -> None:
     assert only(measured(size_bytes=1_000_000), "max_size_mb", 1.0).outcome is Outcome.MET
     assert only(measured(size_bytes=1_000_001), "max_size_mb", 1.0).outcome is Outcome.MISSED
