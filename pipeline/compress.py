@@ -23,7 +23,7 @@ from pipeline.stage import Run, Stage
 from pipeline.stages.teach import teach
 from pipeline.store import Store, file_digest
 from pipeline.workers import Workers
-from targets.engines.unbuilt import not_measured
+from targets.engines.absent import not_measured
 from targets.measurement import Accuracy, Measurement
 from targets.verdict import Outcome, Verdict, verdicts_on
 

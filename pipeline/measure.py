@@ -23,7 +23,7 @@ from pipeline.stage import Run
 from pipeline.stages.export import onnx_of
 from pipeline.store import digest_of, read_json, write_json, written_atomically
 from targets.accuracy import scores_of
-from targets.engines.unbuilt import not_measured
+from targets.engines.absent import not_measured
 from targets.measurement import Accuracy, Conditions, Latency, Measurement, Pairs, measurement_from_json
 from targets.reach.local import conditions_here
 from targets.runner import Engine, Runner

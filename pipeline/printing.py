@@ -8,7 +8,7 @@ from pipeline.journey import Journey
 from pipeline.plan import Plan
 from pipeline.progress import cells
 from pipeline.store import settings_of
-from targets.engines.unbuilt import is_unbuilt
+from targets.engines.absent import is_unbuilt
 
 SIGNS = {"met": "✓ met", "missed": "✗ missed", "undecided": "? undecided"}
 

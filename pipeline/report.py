@@ -39,7 +39,7 @@ from pipeline.report_words import (
     seconds,
     size,
 )
-from targets.engines.unbuilt import is_unbuilt
+from targets.engines.absent import is_unbuilt
 from targets.intervals import paired_drop_interval
 
 Manifest = Mapping[str, Any]

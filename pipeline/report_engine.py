@@ -7,7 +7,7 @@ from pipeline.report_blocks import Cell, Code, Figure, Listing, Mark, Part, Sect
 from pipeline.report_charts import Bar, bars_chart, histogram_chart, histogram_range
 from pipeline.report_kernels import engine_name, mixed_kernels
 from pipeline.report_words import DASH, GAP, digits, factor, grouped, list_words, milliseconds, percent, points, size
-from targets.engines.unbuilt import is_unbuilt
+from targets.engines.absent import is_unbuilt
 
 Manifest = Mapping[str, Any]
 LONGEST_LAYERS = 12

@@ -15,8 +15,8 @@ from pipeline.errors import BundleRefused
 from pipeline.graph.compare import Agreement, agreement
 from pipeline.integrity import REPAIR, bundle_at, read_manifest, refuse_damaged
 from pipeline.manifest import finite
+from targets.engines.absent import is_unbuilt
 from targets.engines.ort import open_onnx
-from targets.engines.unbuilt import is_unbuilt
 from targets.errors import TargetsError
 from targets.find import target_named, target_names
 from targets.reach.local import describe_machine

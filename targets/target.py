@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from targets.budget import Budget
-from targets.engines import absent, unbuilt
+from targets.engines.absent import UNBUILT, Absent
 from targets.errors import DeviceMissing, EngineMissing
 from targets.profile import Profile
 from targets.runner import Engine
@@ -68,7 +68,11 @@ class Target:
         """The target as this machine reaches it: elsewhere, its engine is the file that the device builds one from."""
         if self.is_here():
             return self
-        return replace(self, engine=unbuilt.Unbuilt(self.name, self.engine.name), further_engines=())
+        from targets.engines.unbuilt import (
+            Unbuilt,  # here, because it loads onnx, which the command's help does without
+        )
+
+        return replace(self, engine=Unbuilt(self.name, self.engine.name), further_engines=())
 
     def engine_of(self, runtime: str | None) -> Engine:
         """The engine of a runtime such as "openvino 2026.4.1"; the target's own where it has none of that name.
@@ -76,8 +80,8 @@ class Target:
         What was handed over unbuilt has no engine but on the device.
         """
         name = (runtime or "").split(" ")[0]
-        if name == unbuilt.NAME and self.engine.name != name:
-            return absent.Absent(self.engine.name, self.name)
+        if name == UNBUILT and self.engine.name != name:
+            return Absent(self.engine.name, self.name)
         return next((each for each in self.further_engines if each.name == name), self.engine)
 
     def further_engines_here(self) -> tuple[Engine, ...]:

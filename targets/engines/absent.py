@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from targets.errors import DeviceMissing
 from targets.runner import LayerTime, Operators, Place, Runner
 
+UNBUILT = "unbuilt"  # the name of what stands in for such an engine on this machine (unbuilt.py)
+
 
 @dataclass(frozen=True)
 class Absent:
@@ -57,3 +59,13 @@ class Absent:
             f"An engine of {self.name} for {self.device} is {what} on that device only, and none was given. "
             "Build it there from the bundle's lowered ONNX."
         )
+
+
+def is_unbuilt(runtime: str) -> bool:
+    """Whether this is the runtime of a file that no engine was built from yet."""
+    return runtime.split(" ")[0] == UNBUILT
+
+
+def not_measured(device: str) -> str:
+    """Why there is no time, no speed-up and no memory."""
+    return f"not measured on {device}: no device was given"

@@ -14,13 +14,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from targets.engines.absent import UNBUILT, not_measured
 from targets.engines.onnx_operators import products_quantized
 from targets.engines.session import onnx_runtime, open_session, runner_of
 from targets.errors import DeviceMissing, EngineRefused
 from targets.runner import LayerTime, Operators, Place, Runner
 from targets.whole_file import write_whole
-
-NAME = "unbuilt"
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Unbuilt:
 
     device: str
     builds_with: str
-    name: str = NAME
+    name: str = UNBUILT
     suffix: str = ".unbuilt.onnx"
     joined: tuple[Place, ...] = ()
     optional: tuple[Place, ...] = ()
@@ -71,16 +70,6 @@ class Unbuilt:
 
     def _refuse(self) -> NoReturn:
         raise DeviceMissing(not_measured(self.device))
-
-
-def is_unbuilt(runtime: str) -> bool:
-    """Whether this is the runtime of a file that no engine was built from yet."""
-    return runtime.split(" ")[0] == NAME
-
-
-def not_measured(device: str) -> str:
-    """Why there is no time, no speed-up and no memory."""
-    return f"not measured on {device}: no device was given"
 
 
 def _version() -> str:

@@ -8,8 +8,8 @@ import pytest
 
 # What each message must hold: what is wrong, where, and what to do. Written by hand from the design, not from a run.
 EXPECTED = {
-    "no target": ("--target is missing", "null, x86-cpu", "Example: --target x86-cpu"),
-    "target": ("'x86'", "Did you mean x86-cpu?", "null, x86-cpu"),
+    "no target": ("--target is missing", "arm64-cpu, jetson-orin, ", "Example: --target x86-cpu"),
+    "target": ("'x86'", "Did you mean x86-cpu?", "x86-avx2, x86-cpu, x86-vnni"),
     "command": ("unknown command 'verfy'", "Did you mean 'verify'?", "doctor, init, recipes, run, targets, verify"),
     "flag": ("unknown flag '--epoch-scale'", "Did you mean --epochs-scale?", "--help"),
     "number": ("--threads", "'many'", "--help"),

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from targets.engines.unbuilt import is_unbuilt
+from targets.engines.absent import is_unbuilt
 from targets.errors import DeviceMissing, EngineMissing
 from targets.find import DEVICES, target_named, target_names
 from targets.target import Scheme, Target

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from targets.devices import null
-from targets.engines.absent import Absent
+from targets.engines.absent import Absent, is_unbuilt
 from targets.engines.ort import OnnxRuntime
 from targets.engines.session import open_session, runner_of
-from targets.engines.unbuilt import Unbuilt, is_unbuilt
+from targets.engines.unbuilt import Unbuilt
 from targets.errors import DeviceMissing, EngineRefused
 from targets.find import target_named
 
