@@ -11,8 +11,8 @@ from targets.tensorrt_target import (
 )
 
 SHEET = "NVIDIA, Jetson AGX Orin Series data sheet DS-10662"
-MODES = "NVIDIA, nvpmodel_p3701_0000.conf, in LineageOS/android_device_nvidia_concord"
-MODES_32GB = "NVIDIA, nvpmodel_p3701_0004.conf, in LineageOS/android_device_nvidia_concord"
+MODES = "NVIDIA, nvpmodel_*.conf of module p3701-0000, in LineageOS/android_device_nvidia_concord"
+MODES_32GB = "NVIDIA, nvpmodel_*.conf of module p3701-0004, in LineageOS/android_device_nvidia_concord"
 
 TARGET = tensorrt_target(
     "jetson-orin",

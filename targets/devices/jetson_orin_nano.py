@@ -6,8 +6,8 @@ from targets.tensorrt_target import CAPABILITIES, ORIN_SOFTWARE, tensorrt_target
 
 GUIDE = "Ultralytics, NVIDIA Jetson guide, table of the series (second-hand)"
 SHEET = "NVIDIA, Jetson Orin Nano Series data sheet (second-hand)"
-MODES = "NVIDIA, nvpmodel_p3767_0003.conf, in LineageOS/android_device_nvidia_concord"
-MODES_4GB = "NVIDIA, nvpmodel_p3767_0004 with Super modes, in LineageOS/android_device_nvidia_concord"
+MODES = "NVIDIA, nvpmodel_*.conf of module p3767-0003, in LineageOS/android_device_nvidia_concord"
+MODES_4GB = "NVIDIA, nvpmodel_*.conf of module p3767-0004, Super, in LineageOS/android_device_nvidia_concord"
 
 TARGET = tensorrt_target(
     "jetson-orin-nano",

@@ -6,7 +6,7 @@ from targets.tensorrt_target import CAPABILITIES, ORIN_SOFTWARE, tensorrt_target
 
 GUIDE = "Ultralytics, NVIDIA Jetson guide, table of the series (second-hand)"
 SHEET = "NVIDIA, Jetson Orin NX Series data sheet (second-hand)"
-MODES = "NVIDIA, nvpmodel_p3767_0000.conf, in LineageOS/android_device_nvidia_concord"
+MODES = "NVIDIA, nvpmodel_*.conf of module p3767-0000, in LineageOS/android_device_nvidia_concord"
 
 TARGET = tensorrt_target(
     "jetson-orin-nx",

@@ -4,7 +4,7 @@ from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, Profile
 from targets.tensorrt_target import CAPABILITIES, SERVER_SOFTWARE, tensorrt_target
 
-SOURCE = "siliconcat.net, A2 (second-hand)"
+SOURCE = "siliconcat.net and cputronic.com, A2 (second-hand)"
 
 TARGET = tensorrt_target(
     "nvidia-a2",
@@ -13,6 +13,6 @@ TARGET = tensorrt_target(
         processor=Fact("Ampere GPU, compute capability 8.6", CAPABILITIES),
         variants=(gpu_variant("NVIDIA A2", Gpu(10, 1770, 1024, 128, SOURCE), memory_gb=16, memory_source=SOURCE),),
         software=SERVER_SOFTWARE,
-        remarks=(Fact("40 to 60 W, as configured", "cputronic.com (second-hand)"),),
+        remarks=(Fact("60 W", "cputronic.com (second-hand)"),),
     ),
 )

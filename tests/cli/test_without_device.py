@@ -52,7 +52,7 @@ def test_the_list_has_1_line_for_each_target_and_1_target_has_each_figure_with_i
     assert "85.2 TOPS" in int8
     assert "16 multiprocessors × 1300 MHz" in sources[int8.split()[-1]]
     (mode, _) = [line for line in lines if "30W, the preset" in line]
-    assert "nvpmodel_p3701_0000.conf" in sources[mode.split()[-1]]
+    assert "module p3701-0000" in sources[mode.split()[-1]]
     (release,) = [line for line in lines if "JetPack 6.1" in line]
     assert "TensorRT 10.3.0, reads ONNX operator sets up to 20" in release
     assert list_targets(["nvidia-h200"]) == 0
