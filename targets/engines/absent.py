@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ class Absent:
     def open(self, engine_path: Path, *, threads: int) -> Runner:
         """Raises DeviceMissing."""
         self._refuse("opened")
+
+    def outputs_of(self, onnx_path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Raises DeviceMissing."""
+        self._refuse("asked")
 
     def operators(self, engine_path: Path) -> Operators:
         """Raises DeviceMissing."""

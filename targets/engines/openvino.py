@@ -8,9 +8,9 @@ measured on ResNet-20 and ResNet-56 for CIFAR-10, in INT8 (OpenVINO 2026.4, AVX2
     the compiled model, imported                       37 and  84 ms, 0.48 and 1.40 MB, the same answers bit by bit
 
 Its integer convolutions gave the very codes of ONNX Runtime's, but a convolution that ends in a residual sum adds the
-other branch before it rounds: the quantizer between them is dropped (`adds_before_rounding`). Given a file with both, 5
+other branch before it rounds: the quantizer between them is dropped (`joined`). Given a file with both, 5
 of 3 000 answers of a calibrated ResNet-20 were clearly others than the quantized network's in torch (0 of ONNX
-Runtime's); on a network without sums none. So it is given a file without the one (pipeline/stages/rivals.py).
+Runtime's); on a network without sums none. So it is given a file without the one (pipeline/stages/further_engines.py).
 
 What was compiled is read by the version that wrote it and by no other, which the stamp holds anyhow.
 """

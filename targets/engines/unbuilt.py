@@ -8,7 +8,7 @@ has no times: what another machine needs says nothing about the device.
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from targets.engines.absent import UNBUILT, not_measured
 from targets.engines.onnx_operators import products_quantized
-from targets.engines.session import onnx_runtime, open_session, runner_of
+from targets.engines.session import every_output, onnx_runtime, open_session, runner_of
 from targets.errors import DeviceMissing, EngineRefused
 from targets.runner import LayerTime, Operators, Place, Runner
 from targets.whole_file import write_whole
@@ -55,6 +55,10 @@ class Unbuilt:
     def open(self, engine_path: Path, *, threads: int) -> Runner:
         """The file, run as it is written."""
         return runner_of(open_session(engine_path, threads=threads, optimize=False), path=engine_path)
+
+    def outputs_of(self, onnx_path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Every output of a file, as it is written."""
+        return every_output(runner_of(open_session(onnx_path, threads=1, optimize=False), path=onnx_path), inputs)
 
     def operators(self, engine_path: Path) -> Operators:
         """Which products the file quantizes; whether the device multiplies integers there is seen only on it."""

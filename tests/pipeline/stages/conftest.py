@@ -25,7 +25,7 @@ def export_of(
     tiny_data: Callable[..., Dataset],
     tmp_path: Path,
 ) -> Callable[..., tuple[Candidate, Candidate, Run]]:
-    """Of an architecture, prepared or not: a float network, the ONNX file of its quantized child, the run of a build."""
+    """Of an architecture, prepared or not: a float network, the ONNX file of its quantized child, a build's run."""
 
     def made(
         architecture: Callable[[], nn.Module], preparation: Preparation | None = None
