@@ -54,7 +54,12 @@ def differences(
     written = {name for node in lowered.graph.node for name in node.output}
     kept = [(node, value) for node, value in zip(points, seen, strict=True) if node.output[0] in written]
     codes, _ = codes_of(lowered, [node.output[0] for node, _ in kept], inputs)
-    grid = {node.output[0]: _grid(node, lowered) for node in lowered.graph.node if node.op_type == "QuantizeLinear"}
+    grid: dict[str, tuple[float, int]] = {}
+    for each in lowered.graph.node:
+        if each.op_type == "QuantizeLinear":
+            grid[each.output[0]] = _grid(each, lowered)
+        elif each.op_type in ("Reshape", "Clip") and each.input[0] in grid:  # codes that a lowering moves or cuts
+            grid[each.output[0]] = grid[each.input[0]]
     rows = []
     for node, value in kept:
         scale, zero = grid.get(node.output[0]) or _grid(node, canonical)

@@ -127,13 +127,9 @@ def differences(
 
 def _steps(name: str, graph: QuantizedGraph, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """A quantized tensor as whole steps from zero, whichever operator made its codes; others as they are."""
-    around = [*graph.readers.get(name, ()), *([graph.maker[name]] if name in graph.maker else [])]
-    for node in around:
-        if (node.op_type == "DequantizeLinear" and node.input[0] == name) or (
-            node.op_type == "QuantizeLinear" and node.output[0] == name
-        ):
-            return centred(values[name], graph.pair(node))
-    return values[name].astype(np.float64)
+    readers = [each for each in graph.readers.get(name, ()) if each.op_type == "DequantizeLinear"]
+    around = readers[0] if readers else graph.quantizer(name)  # before and behind a move
+    return centred(values[name], graph.pair(around)) if around is not None else values[name].astype(np.float64)
 
 
 def _integer(

@@ -177,17 +177,19 @@ def _biases(node: NodeProto, weight: NodeProto, graph: QuantizedGraph, rules: Ru
         # A float32 product is off by half a unit in the last place, 6e-8; so is a wider one that was rounded.
         if rules.quantizes_bias and not np.allclose(graph.pair(stored).scale, product, rtol=2e-7, atol=0):
             yield f"{where}: the scale of its int32 bias is not s_x·s_w, which {rules.name} takes it for; store that."
+            return
+    values = graph.constants.get(stored.input[0] if stored is not None else node.input[2])
+    if values is None:
         return
-    if node.input[2] not in graph.constants:
-        return
-    bias = graph.constants[node.input[2]]
-    if not np.isfinite(bias).all():
-        yield f"{where}: its bias holds {bias[~np.isfinite(bias)][0]:g}; the network was not trained to an end."
+    if not np.isfinite(values).all():
+        yield f"{where}: its bias holds {values[~np.isfinite(values)][0]:g}; the network was not trained to an end."
     elif rules.quantizes_bias:
-        steps = np.abs(bias_codes(bias, inputs=inputs, weight=pair))
+        steps = np.abs(
+            bias_codes(values, inputs=inputs, weight=pair) if stored is None else values.astype(np.float64)
+        )  # what a lowering stored was cut to int32 there
         if not (steps <= LIMIT).all():
             place = int(np.argmax(~(steps <= LIMIT)))
-            scale = np.broadcast_to(pair.scale, bias.shape)[place]
+            scale = np.broadcast_to(pair.scale, values.shape)[place]
             yield (
                 f"{where}: the bias of output {place} is {steps[place]:.2g} steps of s_x·s_w, and {LIMIT:.2g} are safe "
                 f"in int32; raise the scale of its input ({inputs.scale:.2g}) or of those weights ({scale:.2g})."
