@@ -27,7 +27,7 @@ from targets.runner import LayerTime
 
 # What a runtime computes in one go with the product before it.
 JOINED = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid")
-ADDED_TO_NAMES = re.compile(r"(_token_\d+|_nchwc)$")  # by ONNX Runtime 1.31
+ADDED_TO_NAMES = re.compile(r"^fused |(_token_\d+|_nchwc)$")  # by ONNX Runtime 1.31
 CONVERSION_SHARE = 0.2  # of a layer's float time; measured 0.22 for 32 channels on 56×56
 
 
