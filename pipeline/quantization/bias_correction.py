@@ -44,7 +44,7 @@ from calibration.samples import Samples
 from calibration.two_ended import Function
 from pipeline.quantization.fake_quant import QuantizedWeight
 from pipeline.quantization.functions_behind import function_after
-from pipeline.quantization.walk import LayerTold, Walk, by_channel, fitting, same_layers, samples_of, weighted_once
+from pipeline.quantization.walk import LayerTold, Walk, fitting, same_layers, samples_of, weighted_once
 
 STEPS = 3  # after two of them the means of a small network agreed to 1e-7
 NUDGE = 0.02  # of a channel's size: how far it is moved to measure the slope
@@ -93,8 +93,8 @@ def biases_corrected(
             if told is not None:
                 told(number, len(layers), name)
             function = function_after(graph, name) or _unchanged
-            wanted = [by_channel(each, layer) for each in float_walk.outputs_of(name)]  # (values, C) each
-            given = [by_channel(_output(graph, name, each), layer) for each in quantized_walk.inputs_of(name)]
+            wanted = [_channels_second(each, layer) for each in float_walk.outputs_of(name)]  # (N, C, …) each
+            given = [_channels_second(_output(graph, name, each), layer) for each in quantized_walk.inputs_of(name)]
             shift = _shift(given, wanted, function)  # (C,)
             layer.bias.add_(shift.to(layer.bias))
             corrected.append(CorrectedBias(name, float(shift.square().mean().sqrt())))
@@ -102,14 +102,15 @@ def biases_corrected(
 
 
 def _shift(given: Sequence[Tensor], wanted: Sequence[Tensor], function: Function) -> Tensor:
-    """d, as above. given, wanted: of a layer, quantized and float, before f; (values, C) each."""
+    """d, as above (C,). given, wanted: of a layer, quantized and float, before f; (N, C, …) each."""
     size = _mean(one.square() for one in given).sqrt()
     bound = _bound(given, wanted, function)
     nudge = NUDGE * size + 1e-6
     shift = torch.zeros_like(size)
     for _ in range(STEPS):
         missing = _mean(_cut(each, bound) for each in _differences(given, wanted, function, shift))
-        slope = _mean(function(one + (shift + nudge)) - function(one + shift) for one in given) / nudge
+        further = shift + nudge
+        slope = _mean(function(one + _on(further, one)) - function(one + _on(shift, one)) for one in given) / nudge
         step = missing / slope.clamp_min(LEAST_SLOPE)
         shift = shift + torch.where(slope < FLAT, 0.0, step.clamp(-FURTHEST * size, FURTHEST * size))
     return shift
@@ -117,7 +118,7 @@ def _shift(given: Sequence[Tensor], wanted: Sequence[Tensor], function: Function
 
 def _bound(given: Sequence[Tensor], wanted: Sequence[Tensor], function: Function) -> Tensor:
     """c (C,)."""
-    bound = torch.full_like(given[0][0], float("inf"))
+    bound = torch.full((given[0].shape[1],), float("inf"), dtype=given[0].dtype, device=given[0].device)
     for _ in range(CUTS):
         differences = _differences(given, wanted, function, torch.zeros_like(bound))
         bound = WIDE * _mean(_cut(each, bound).square() for each in differences).sqrt()
@@ -127,19 +128,32 @@ def _bound(given: Sequence[Tensor], wanted: Sequence[Tensor], function: Function
 def _differences(
     given: Sequence[Tensor], wanted: Sequence[Tensor], function: Function, shift: Tensor
 ) -> Iterator[Tensor]:
-    return (function(other) - function(one + shift) for one, other in zip(given, wanted, strict=True))
+    return (function(other) - function(one + _on(shift, one)) for one, other in zip(given, wanted, strict=True))
 
 
 def _cut(values: Tensor, bound: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(values, -bound), bound)
+    ends = _on(bound, values)
+    return torch.minimum(torch.maximum(values, -ends), ends)
+
+
+def _on(vector: Tensor, values: Tensor) -> Tensor:
+    """A number for each channel in a shape that broadcasts against (N, C, …)."""
+    return vector.reshape(-1, *[1] * (values.dim() - 2))
 
 
 def _mean(batches: Iterable[Tensor]) -> Tensor:
-    """Of each channel over all batches (values, C), summed in float64, in their precision (C,)."""
+    """Of each channel over all batches (N, C, …), summed in float64, in their precision (C,)."""
     sums, count, precision = torch.zeros(()), 0, torch.float32
     for batch in batches:
-        sums, count, precision = sums + batch.sum(0, dtype=torch.float64), count + len(batch), batch.dtype
+        others = [axis for axis in range(batch.dim()) if axis != 1]
+        sums, precision = sums + batch.sum(others, dtype=torch.float64), batch.dtype
+        count += batch.numel() // batch.shape[1]
     return (sums / count).to(precision)
+
+
+def _channels_second(output: Tensor, layer: nn.Module) -> Tensor:
+    """(N, C, …): a view, for the outputs of a first layer are as large as all else together."""
+    return output.movedim(-1, 1) if isinstance(layer, nn.Linear) else output
 
 
 def _unchanged(values: Tensor) -> Tensor:

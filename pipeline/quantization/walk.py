@@ -89,12 +89,6 @@ def weighted_once(graph: fx.GraphModule) -> dict[str, nn.Module]:
     }
 
 
-def by_channel(output: Tensor, layer: nn.Module) -> Tensor:
-    """The output of a layer with its channels last and all else together: (values, C)."""
-    axis = -1 if isinstance(layer, nn.Linear) else 1
-    return output.movedim(axis, -1).flatten(0, -2)
-
-
 def samples_of(inputs: Samples | Tensor) -> Samples:
     """The inputs, checked."""
     return Samples(inputs, origin="the inputs that were given") if isinstance(inputs, Tensor) else inputs
