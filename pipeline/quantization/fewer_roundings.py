@@ -17,7 +17,6 @@ the answers of both then differ by 0.5 %, as ONNX Runtime's do.
 
 from collections.abc import Collection
 from functools import partial
-from typing import Any
 
 import onnx
 from onnx import numpy_helper
@@ -30,8 +29,9 @@ from pipeline.quantization.functions_behind import CALLS, LAYERS
 from pipeline.quantization.integer_operators import dequantized_codes
 from pipeline.quantization.lower_codes import unread_dropped
 from pipeline.quantization.lower_tensorrt import fused_additions
+from pipeline.quantization.neighbours import is_depthwise
 from pipeline.quantization.placement import MAX_POOL_CALLS, MAX_POOL_LAYERS, POOL_CALLS, POOL_LAYERS
-from pipeline.quantization.quantized_graph import QuantizedGraph, name_of, quantized_graph
+from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, name_of, quantized_graph
 from targets.runner import Place
 
 
@@ -75,10 +75,14 @@ def without_places(model: onnx.ModelProto, places: Collection[int]) -> onnx.Mode
     return changed
 
 
-def layers_on_floats(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The names of the layers whose stored weights are floats."""
+def depthwise_on_floats(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The names of the depthwise convolutions whose stored weights are floats."""
     graph = quantized_graph(model)
-    return tuple(name_of(node) for node in graph.nodes if node.op_type == "Conv" and node.input[1] in graph.constants)
+    floats = [node for node in graph.nodes if node.op_type == "Conv" and node.input[1] in graph.constants]
+    return tuple(
+        name_of(node) for node in floats
+        if attribute(node, "group", 1) > 1 and graph.constants[node.input[1]].shape[1] == 1
+    )  # fmt: skip
 
 
 def without_points(architecture: Architecture, places: Collection[int]) -> Architecture:
@@ -110,14 +114,10 @@ def _kind(graph: fx.GraphModule, call: fx.Node) -> Place | None:
     pools = (*POOL_LAYERS, *MAX_POOL_LAYERS), (*POOL_CALLS, *MAX_POOL_CALLS)
     if readers and all(calls(graph, each, layers=pools[0], functions=pools[1]) for each in readers):
         return Place.POOLING
-    if readers and all(_is_depthwise(layer_of(graph, each)) for each in readers):
+    layers = [layer_of(graph, each) for each in readers]
+    if layers and all(isinstance(each, QuantizedWeight) and is_depthwise(each.layer) for each in layers):
         return Place.DEPTHWISE
     return None
-
-
-def _is_depthwise(layer: nn.Module | None) -> bool:
-    plain: Any = layer.layer if isinstance(layer, QuantizedWeight) else None
-    return isinstance(plain, (nn.Conv1d, nn.Conv2d)) and plain.groups > 1 and plain.groups == plain.in_channels
 
 
 def _weights_as_floats(model: onnx.ModelProto) -> None:

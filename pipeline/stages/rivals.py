@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import inputs_for_network
 from pipeline.graph.separate_outputs import doors_named, doors_of
-from pipeline.quantization.fewer_roundings import layers_on_floats
+from pipeline.quantization.fewer_roundings import depthwise_on_floats
 from pipeline.quantization.kernel_choice import LayerCost, layers_of_operators
 from pipeline.quantization.lowering import lowered_for
 from pipeline.stage import Run
@@ -69,7 +69,7 @@ class Rival:
     def reasons(self) -> dict[str, str]:
         """Why products of its engine are in float though they are quantized; by their names in the engine."""
         if Place.DEPTHWISE in self.unrounded:
-            floats = layers_on_floats(onnx.load(self.files[-1][1]))
+            floats = depthwise_on_floats(onnx.load(self.files[-1][1]))
             return dict.fromkeys(floats, "it is faster on floats here, so what it reads is not quantized")
         if not self.kernels:
             return {}

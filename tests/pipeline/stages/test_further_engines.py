@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.candidate import Candidate
 from pipeline.data.dataset import inputs_for_network
 from pipeline.graph.first_difference import points_of
-from pipeline.quantization.fewer_roundings import dropped_places, layers_on_floats
+from pipeline.quantization.fewer_roundings import depthwise_on_floats, dropped_places
 from pipeline.report_kernels import mixed_kernels
 from pipeline.stage import Run
 from pipeline.stages import further_engines
@@ -147,7 +147,7 @@ def test_of_7_quantizers_of_a_depthwise_network_those_of_each_kind_fall_away(
     written = onnx.load(other.files[0][1])
     assert set(other.unrounded) == set(kinds) - {Place.SUM}
     assert len(points_of(before)) - len(points_of(written)) == fewer
-    assert len(layers_on_floats(written)) == on_floats
+    assert len(depthwise_on_floats(written)) == on_floats
     inputs = inputs_for_network(run.dataset, run.dataset.validation.inputs)
     with torch.inference_mode():
         wanted = other.origin.module()(torch.from_numpy(inputs)).numpy()
