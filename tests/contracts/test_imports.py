@@ -36,7 +36,12 @@ SHARED_GROUND = {("quantization", "pipeline.graph.trace")}
 ONLY: dict[str, tuple[str, ...]] = {
     "pytorch_quantization": ("pipeline/quantization/fake_quant.py",),
     # The handed-over runner stands alone, and the doctor asks whether it is there.
-    "onnxruntime": ("targets/engines/", "targets/on_device/", "pipeline/handover/run.py", "pipeline/commands/examine.py"),
+    "onnxruntime": (
+        "targets/engines/",
+        "targets/on_device/",
+        "pipeline/handover/run.py",
+        "pipeline/commands/examine.py",
+    ),
     "openvino": ("targets/engines/", "pipeline/handover/run.py"),
     "tensorrt": ("targets/on_device/",),
     # On a device the clock is its own.
