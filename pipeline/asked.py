@@ -20,7 +20,7 @@ class Asked:
 
     recipe: as the user wrote it · recipe_file: the user's own file, or None for a built-in recipe
     model: an ONNX file instead of a recipe; mean, std: of its pictures, or None for ImageNet's
-    mixed: whether layers may go back to float
+    mixed: whether layers may go back to float · device: where the target is reached, or None for this machine
     budget: the limits of the command line alone · out: None leaves the choice to the plan
     """
 
@@ -37,6 +37,7 @@ class Asked:
     fresh: bool
     training: bool
     mixed: bool
+    device: str | None = None
     model: Path | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -70,7 +71,7 @@ def asked_from(flags: argparse.Namespace) -> Asked:
     return Asked(
         target, flags.recipe, own_file, flags.data, flags.out, Budget(limits_from(flags)),
         flags.seed, flags.threads, flags.devices, flags.epochs_scale, flags.fresh,
-        flags.training, flags.mixed, flags.model, *normalisation_from(flags),
+        flags.training, flags.mixed, flags.device, flags.model, *normalisation_from(flags),
     )  # fmt: skip
 
 

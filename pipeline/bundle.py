@@ -59,6 +59,7 @@ from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
 from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
+from targets.engines.elsewhere import beside_engine
 from targets.runner import Engine
 
 EXAMPLES = 16
@@ -96,6 +97,8 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
         raise TypeError(f"a bundle holds an engine, and this run ended with {last.form.value}")
     engine = folder / f"{'engine' if plan.target.is_here() else 'lowered'}{last.path.suffix}"
     copy(last.path, engine)
+    if beside_engine(last.path).is_file():  # what the device said of it
+        copy(beside_engine(last.path), beside_engine(engine))
     copy(onnx_file(last), folder / "model.onnx")
     copy(Path(runner.__file__), folder / "run.py")
     for name in runner.OWN:

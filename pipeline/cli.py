@@ -144,6 +144,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     what.add_argument("--target", metavar="NAME", help="the device to compress for; `compress targets` lists them")
     what.add_argument(
+        "--device", metavar="ADDRESS",
+        help="where the target is: ssh://user@host[:port], or a name of `compress devices`; default: this machine",
+    )  # fmt: skip
+    what.add_argument(
         "--recipe", metavar="NAME|FILE", default="digits",
         help="a built-in recipe (`compress recipes` lists them) or a Python file of yours; default: digits",
     )  # fmt: skip

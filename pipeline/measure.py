@@ -24,7 +24,19 @@ from pipeline.stages.export import onnx_of
 from pipeline.store import digest_of, read_json, write_json, written_atomically
 from targets.accuracy import scores_of
 from targets.engines.absent import not_measured
-from targets.measurement import Accuracy, Conditions, Latency, Measurement, Pairs, measurement_from_json
+from targets.engines.elsewhere import Afar
+from targets.errors import TimesRefused
+from targets.measurement import (
+    Accuracy,
+    Conditions,
+    Latency,
+    Measurement,
+    Pairs,
+    measurement_from_json,
+    nearest_rank,
+)
+from targets.one_by_one import at_once
+from targets.reach.conditions_there import conditions_there
 from targets.reach.local import conditions_here
 from targets.runner import Engine, Runner
 from targets.stopwatch import count_for, sample_ms, sample_pairs_ms, settle
@@ -95,8 +107,11 @@ def _measure(candidate: Candidate, run: Run, engine: Path, teacher: Path | None)
     with closing(ours.open(engine, threads=run.threads)) as runner:
         accuracy = _accuracy(runner, run)
         if here:
-            latency, pairs = _latency(runner, run, teacher, runtime=ours.runtime)
-    if pairs is None:
+            try:
+                latency, pairs = _latency(runner, run, teacher, runtime=ours.runtime)
+            except TimesRefused as error:
+                missing |= dict.fromkeys(("latency", "pairs"), str(error))
+    if pairs is None and "pairs" not in missing:
         missing["pairs"] = "the teacher is what the others are paired with"
     one = inputs_for_network(run.dataset, run.dataset.test.inputs[:1])
     memory: int | None = None
@@ -104,6 +119,8 @@ def _measure(candidate: Candidate, run: Run, engine: Path, teacher: Path | None)
         memory = ours.peak_memory(engine, one, threads=run.threads) if here else None
     except OSError as error:
         missing["peak_memory_bytes"] = f"no process could be started to measure it ({error})"
+    except TimesRefused as error:
+        missing["peak_memory_bytes"] = str(error)
     if not here:
         missing |= dict.fromkeys(("latency", "pairs", "peak_memory_bytes"), not_measured(run.target.name))
     taken = latency.conditions if latency else conditions(run, runtime=ours.runtime, samples=0, warmup_runs=0)
@@ -117,10 +134,12 @@ def _measure(candidate: Candidate, run: Run, engine: Path, teacher: Path | None)
 def _accuracy(runner: Runner, run: Run) -> Accuracy:
     split = run.dataset.test
     scores: list[float] = []
-    for start in range(0, len(split), EVALUATED_AT_ONCE):
-        part = slice(start, start + EVALUATED_AT_ONCE)
+    step = at_once(runner, EVALUATED_AT_ONCE)
+    for start in range(0, len(split), step):
+        part = slice(start, start + step)
         inputs = inputs_for_network(run.dataset, split.inputs[part])
-        scores.extend(scores_of(runner, inputs, split.labels[part], metric=run.metric, batch=1).scores)
+        batch = at_once(runner, 1)
+        scores.extend(scores_of(runner, inputs, split.labels[part], metric=run.metric, batch=batch).scores)
         run.progress.advance(len(scores), len(split), "accuracy on the test split")
     return Accuracy(tuple(scores))
 
@@ -133,6 +152,8 @@ def runtime_of(candidate: Candidate, run: Run) -> Engine:
 def _latency(runner: Runner, run: Run, teacher: Path | None, *, runtime: str) -> tuple[Latency, Pairs | None]:
     one = inputs_for_network(run.dataset, run.dataset.test.inputs[:1])
     run.progress.advance(0, 1, "latency")
+    if isinstance(runner, Afar):
+        return _latency_afar(runner, run, teacher, one)
     ours = _call(runner, one)
     warmed, median_ms = settle(ours, max_seconds=WARMING_S)
     if teacher is None:
@@ -147,8 +168,26 @@ def _latency(runner: Runner, run: Run, teacher: Path | None, *, runtime: str) ->
     return Latency(after, conditions(run, runtime=runtime, samples=count, warmup_runs=warmed)), Pairs(before, after)
 
 
+def _latency_afar(runner: Afar, run: Run, teacher: Path | None, one: np.ndarray) -> tuple[Latency, Pairs | None]:
+    """The same on a device: in turns, in fresh processes there."""
+    paths = [runner.path] if teacher is None else [runner.path, teacher]
+    timed = runner.engine.times(paths, one, threads=run.threads, seed=run.seed)
+    ours, *theirs = timed.samples_ms
+    taken = conditions(run, runtime=runner.engine.runtime, samples=len(ours), warmup_runs=0)
+    told = {**(taken.device or {}), **timed.state, "processes": timed.processes}
+    if timed.compute_ms[0]:
+        told |= {f"compute_p{q}_ms": nearest_rank(timed.compute_ms[0], q / 100) for q in (50, 99)}
+    taken = replace(taken, device=told, unstable=timed.unstable)
+    return Latency(ours, taken), Pairs(theirs[0], ours) if theirs else None
+
+
 def conditions(run: Run, *, runtime: str, samples: int, warmup_runs: int) -> Conditions:
     """The conditions of a measurement that this run takes now, batch 1."""
+    if run.target.device is not None:
+        return conditions_there(
+            run.target.device.facts(), target=run.target.name, runtime=runtime, threads=run.threads, batch=1,
+            warmup_runs=warmup_runs, samples=samples,
+        )  # fmt: skip
     return conditions_here(
         target=run.target.name, runtime=runtime, threads=run.threads, batch=1,
         warmup_runs=warmup_runs, samples=samples, on_target=run.target.is_here(),

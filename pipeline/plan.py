@@ -18,6 +18,7 @@ from pipeline.stage import Run, Stage
 from pipeline.stages.teach import Network, Teacher
 from pipeline.store import code_version, digest_of, file_digest
 from targets.budget import Budget
+from targets.reach.reached import Reached, identity_of
 from targets.target import Target
 
 OWN_PACKAGES = ("pipeline", "targets", "calibration")
@@ -91,6 +92,7 @@ class Plan:
         parts += [self.recipe.student, student_weights, self.seed, self.epochs_scale]
         if stage.for_target:
             parts += [self.target.name, self.target.engine.runtime, self.target.scheme(), self.threads]
+            parts += [identity_of(self.target.device)] if self.target.device is not None else []
         if stage.gives is Form.ENGINE:  # the fastest of what is installed is handed over
             parts.append([engine.runtime for engine in self.target.further_engines_here()])
         return digest_of(*parts)
@@ -109,12 +111,14 @@ def source_file(function: Callable[..., Any]) -> Path | None:
     return Path(name) if name else None
 
 
-def plan_from(asked: Asked) -> Plan:
-    """The plan that the flags of the main command ask for.
+def plan_from(asked: Asked, *, device: Reached | None = None) -> Plan:
+    """The plan that the flags of the main command ask for; device: the one that was reached, or None.
 
     Raises:
         RecipeRefused: the recipe's file fails, or holds no recipe
+        DeviceMissing: the device is no such target
     """
+    target = asked.target.from_here() if device is None else asked.target.through(device)
     if asked.model is not None:
         recipe = recipe_from_onnx(asked.model, mean=asked.mean, std=asked.std)
     else:
@@ -125,7 +129,7 @@ def plan_from(asked: Asked) -> Plan:
     if asked.mixed:
         recipe = with_mixed_precision(recipe, budget=budget)
     return Plan(
-        recipe=recipe, target=asked.target.from_here(), budget=budget,
+        recipe=recipe, target=target, budget=budget,
         out=asked.out or Path("compressed") / f"{recipe.name}-{asked.target.name}", data=asked.data,
         recipe_file=asked.recipe_file, seed=asked.seed, threads=asked.threads, epochs_scale=asked.epochs_scale,
         fresh=asked.fresh,

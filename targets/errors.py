@@ -6,6 +6,7 @@ TargetsError
 ├── EngineMissing       the runtime is not installed
 ├── EngineRefused       a model or engine file that the runtime does not take, or that was built elsewhere
 ├── EngineFailed        the engine runs, but fails or answers nonsense
+├── TimesRefused        no time taken there would say anything: the processor is emulated
 └── DeviceMissing       the device is not the machine we are on, and cannot be reached
 """
 
@@ -32,6 +33,10 @@ class EngineRefused(TargetsError):
 
 class EngineFailed(TargetsError):
     """The engine runs, but fails or answers nonsense."""
+
+
+class TimesRefused(TargetsError):
+    """No time taken there would say anything: the processor is emulated."""
 
 
 class DeviceMissing(TargetsError):

@@ -18,7 +18,11 @@ CONFIDENCE_OF_EACH_MEDIAN = 0.975
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where and how numbers were taken."""
+    """Where and how numbers were taken.
+
+    device: of one that was reached: what it is, and its state (power mode, clocks, temperatures) before and after
+    unstable: why its times are not to be believed, a sentence each
+    """
 
     target: str
     machine: str
@@ -35,6 +39,8 @@ class Conditions:
     governor: str | None
     memory_bytes: int | None
     on_target: bool
+    device: Mapping[str, Any] | None = None
+    unstable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,8 @@ def measurement_from_json(read: Mapping[str, Any]) -> Measurement:
 
 def conditions_from_json(read: Mapping[str, Any]) -> Conditions:
     """The conditions that `as_json` wrote."""
-    return Conditions(**{**read, "cpu_features": tuple(read["cpu_features"])})
+    tuples = {name: tuple(read.get(name, ())) for name in ("cpu_features", "unstable")}
+    return Conditions(**{**read, **tuples})
 
 
 def interval_as_json(interval: Interval) -> list[float | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from targets.engines.elsewhere import SAMPLES, Elsewhere
 from targets.runner import Engine
 from targets.stopwatch import count_for, sample_turns_ms, settle
 
@@ -29,6 +30,10 @@ def timed_in_turns(
     entries: a runtime and its file · inputs: one batch, (1, …)
     rounds: how many; None: as many as fit into 1.5 s for each, and at least the 299 that bound a p99
     """
+    first = entries[0][0]
+    if isinstance(first, Elsewhere):  # on a device its own engines alone are timed
+        paths = [path for _, path in entries]
+        return first.times(paths, inputs, threads=threads, seed=seed, samples=rounds or SAMPLES).samples_ms
     with ExitStack() as opened:
         calls = [
             partial(opened.enter_context(closing(engine.open(path, threads=threads))), inputs)

@@ -4,13 +4,17 @@ A file in `targets/devices/` holds one `TARGET`. Nothing is read from the machin
 `is_here` are functions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from targets.budget import Budget
 from targets.engines.absent import UNBUILT, Absent
+from targets.engines.elsewhere import ONNX_RUNTIME, TENSORRT, Elsewhere
 from targets.errors import DeviceMissing, EngineMissing
 from targets.profile import Profile
+from targets.reach.reached import Reached, is_emulated
 from targets.runner import Engine
 
 
@@ -51,6 +55,9 @@ class Target:
 
     further_engines: other runtimes whose engine may be handed over instead, where it is installed and the faster one
     profile: what is known of the device from elsewhere; None where all is read from the machine
+    fits: from the facts of a device that was reached, why it is not such a one; "" where it is
+    scheme_of: the integer scheme of a device by its facts; None where it is always the same
+    device: the one that was reached; None where this machine is meant
     """
 
     name: str
@@ -63,6 +70,9 @@ class Target:
     answers: bool = True  # whether its engine answers what the network would; the null device does not
     further_engines: tuple[Engine, ...] = ()
     profile: Profile | None = None
+    fits: Callable[[Mapping[str, Any]], str] | None = None
+    scheme_of: Callable[[Mapping[str, Any]], Scheme] | None = None
+    device: Reached | None = None
 
     def from_here(self) -> "Target":
         """The target as this machine reaches it: elsewhere, its engine is the file that the device builds one from."""
@@ -73,6 +83,24 @@ class Target:
         )
 
         return replace(self, engine=Unbuilt(self.name, self.engine.name), further_engines=())
+
+    def through(self, device: Reached) -> "Target":
+        """The target as this device: its engines are built, asked and timed there.
+
+        Raises:
+            DeviceMissing: it is another kind of device, or answers for none.
+        """
+        if self.fits is None:
+            raise DeviceMissing(f"{self.name} is no device that could be reached elsewhere: leave --device out.")
+        facts = device.facts()
+        why = self.fits(facts)
+        if why:
+            raise DeviceMissing(f"The device {device.address} is not a {self.name}: {why}.")
+        name = TENSORRT if self.engine.name.lower() == TENSORRT else ONNX_RUNTIME
+        scheme = self.scheme if self.scheme_of is None else partial(self.scheme_of, facts)
+        return replace(
+            self, engine=Elsewhere(device, name), scheme=scheme, is_here=_reached, further_engines=(), device=device
+        )
 
     def engine_of(self, runtime: str | None) -> Engine:
         """The engine of a runtime such as "openvino 2026.4.1"; the target's own where it has none of that name.
@@ -95,6 +123,10 @@ class Target:
             found.append(engine)
         return tuple(found)
 
+    def can_be_timed(self) -> bool:
+        """Whether times taken now say something of the device: it is here or was reached, and it is real."""
+        return self.is_here() and (self.device is None or not is_emulated(self.device.facts()))
+
     def must_be_here(self) -> None:
         """Pass on the device itself.
 
@@ -106,3 +138,8 @@ class Target:
                 f"This machine is not a {self.name} ({self.summary}). An engine is built, and its latency measured, on "
                 "the device itself: run the command there, or build there from the bundle that is made here."
             )
+
+
+def _reached() -> bool:
+    """A device that was reached is there to be measured."""
+    return True

@@ -1,15 +1,23 @@
 """A target whose engines TensorRT builds: on that device, from the ONNX file of a bundle.
 
-This program has no engine for TensorRT yet, so such a target is never here, wherever the program runs. The integer form
-is the one that every version takes: explicit quantizers, int8 around 0, operator set 17.
+Such a target is never here: TensorRT's engines are built and asked by jobs on the device (targets/on_device/), also
+where that is this very machine, which is then given as a device. The integer form is the one that every version takes:
+explicit quantizers, int8 around 0, operator set 17. From TensorRT 11 on what is not integer is written in float16, for
+a builder that chooses no types by itself.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from targets.engines.absent import Absent
+from targets.fits import Fits
 from targets.one_frame import SOURCE, one_frame_budget
 from targets.profile import Profile, Software
-from targets.schemes import TENSORRT
+from targets.reach.reached import version_in
+from targets.schemes import TENSORRT, TENSORRT_FLOAT16
 from targets.target import Scheme, Target
 
+STRONGLY_TYPED_ALONE = 11  # the first version without weak typing
 CAPABILITIES = "NVIDIA, CUDA GPU Compute Capability, developer.nvidia.com/cuda-gpus"
 OLD_CAPABILITIES = "NVIDIA, Legacy CUDA GPU Compute Capability, developer.nvidia.com/cuda-legacy-gpus"
 OPERATORS = "onnx-tensorrt, docs/operators.md of that release"
@@ -50,7 +58,13 @@ SERVER_SOFTWARE = (
 
 
 def tensorrt_target(
-    name: str, *, summary: str, profile: Profile, scheme: Scheme = TENSORRT, sources: tuple[str, ...] = ()
+    name: str,
+    *,
+    summary: str,
+    profile: Profile,
+    fits: Fits,
+    scheme: Scheme = TENSORRT,
+    sources: tuple[str, ...] = (),
 ) -> Target:
     """A device that builds with TensorRT."""
     return Target(
@@ -58,6 +72,8 @@ def tensorrt_target(
         summary=f"{summary}, TensorRT",
         engine=Absent("TensorRT", name),
         scheme=lambda: scheme,
+        scheme_of=lambda facts: TENSORRT_FLOAT16 if wants_float16(facts) else scheme,
+        fits=fits,
         budget=one_frame_budget(name),
         is_here=never_here,
         sources=(*sources, QUANTIZED, SOURCE),
@@ -65,6 +81,12 @@ def tensorrt_target(
     )
 
 
+def wants_float16(facts: Mapping[str, Any]) -> bool:
+    """Whether the device's TensorRT takes the types of the file and no others."""
+    major = (version_in(facts, "tensorrt") or "").split(".")[0]
+    return major.isdigit() and int(major) >= STRONGLY_TYPED_ALONE
+
+
 def never_here() -> bool:
-    """No: the program cannot run on such a device yet."""
+    """No: it is reached as a device."""
     return False

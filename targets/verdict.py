@@ -18,6 +18,7 @@ from targets.intervals import Interval, paired_drop_interval, samples_for_upper_
 from targets.measurement import Accuracy, Conditions, Measurement, interval_as_json
 
 BYTES_PER_MB = 1e6
+TIMED = ("max_latency_ms", "min_speedup")  # the limits that rest on times
 
 
 class Outcome(Enum):
@@ -88,6 +89,8 @@ def judge(
         return answer(
             Outcome.UNDECIDED, f"measured on {conditions.machine}, not on {conditions.target}: measure on the target"
         )
+    if conditions.unstable and limit.name in TIMED:
+        return answer(Outcome.UNDECIDED, f"the times are not to be believed: {'; '.join(conditions.unstable)}")
     ceiling = kind.direction is Direction.AT_MOST
     if interval.high <= limit.bound if ceiling else interval.low >= limit.bound:
         return answer(Outcome.MET, seen)

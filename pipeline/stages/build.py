@@ -75,7 +75,7 @@ class Build:
             )
         seen: list[dict[str, Any]] = []
         tried: list[dict[str, Any]] = []
-        if run.target.answers and self.best_of and run.target.is_here():  # elsewhere nothing can be timed
+        if run.target.answers and self.best_of and run.target.can_be_timed():  # else nothing can be chosen
             shipped, seen, tried = self._fastest(shipped, candidate, run, parity)
             if shipped.path != path:
                 same = parity.on(run.dataset.test, shipped)

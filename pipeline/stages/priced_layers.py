@@ -31,7 +31,7 @@ def prices_on_target(
     module: the float network · student: the same, calibrated
     """
     why = "the engine cannot be timed on this machine"
-    if run.target.answers and run.target.is_here():
+    if run.target.answers and run.target.can_be_timed():
         try:
             graph, _ = watched(module)
             one = np.asarray(samples.inputs[:1])

@@ -22,6 +22,7 @@ from pipeline.stage import Run
 from pipeline.stages.export import answers_of_onnx
 from pipeline.stages.rivals import MIXED, Rival
 from pipeline.stages.same_integers import LAYERWISE, MOST_UNLIKE, Bridge
+from targets.one_by_one import answers_one_by_one, at_once
 
 CHECKED_INPUTS = 256  # by every form on the way
 EXAMINED = 16  # tensor by tensor, to find a difference
@@ -55,9 +56,10 @@ class Parity:
     def _compared(self, split: Split, rival: Rival) -> Agreement:
         with closing(rival.engine.open(rival.path, threads=self.run.threads)) as runner:
             found = []
-            for start in range(0, len(split), AT_ONCE):
-                inputs = inputs_for_network(self.run.dataset, split.inputs[start : start + AT_ONCE])
-                found.append(np.concatenate([runner(inputs[place : place + 1]) for place in range(len(inputs))]))
+            step = at_once(runner, AT_ONCE)
+            for start in range(0, len(split), step):
+                inputs = inputs_for_network(self.run.dataset, split.inputs[start : start + step])
+                found.append(answers_one_by_one(runner, inputs))
                 self.run.progress.advance(start + len(inputs), len(split), "engine against torch")
         answers, exact = np.concatenate(found), self._kept("float64", rival.origin, split)
         sizes = sizes_of(self.run.metric)
@@ -122,8 +124,8 @@ def passed_hops(rival: Rival, run: Run) -> list[dict[str, Any]]:
     ]
     answers += [(name, answers_of_onnx(file, inputs)) for name, file in rival.files]
     with closing(rival.engine.open(rival.path, threads=run.threads)) as runner:
-        parts = [runner(inputs[place : place + 1]) for place in range(len(inputs))]
-    return hops([*answers, ("engine", np.concatenate(parts))], sizes=sizes_of(run.metric))
+        answers.append(("engine", answers_one_by_one(runner, inputs)))
+    return hops(answers, sizes=sizes_of(run.metric))
 
 
 def where_they_part(candidate: Candidate, run: Run, lowered: onnx.ModelProto) -> str:

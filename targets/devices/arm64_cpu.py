@@ -1,6 +1,7 @@
 """A 64-bit ARM processor with the integer dot product, through ONNX Runtime."""
 
 from targets.engines.ort import OnnxRuntime
+from targets.fits import arm64_with_dot_product
 from targets.one_frame import SOURCE, one_frame_budget
 from targets.profile import Fact, Profile
 from targets.reach.local import cpu_features, is_arm64
@@ -27,6 +28,7 @@ TARGET = Target(
     scheme=scheme,
     budget=one_frame_budget("arm64-cpu"),
     is_here=is_here,
+    fits=arm64_with_dot_product,
     sources=(MANUAL, SOURCE),
     profile=Profile(
         processor=Fact("asimddp", MANUAL),

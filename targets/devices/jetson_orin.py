@@ -1,5 +1,6 @@
 """Jetson AGX Orin: 64 GB and 32 GB; the Orin that is meant where only Orin is said."""
 
+from targets.fits import board
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, PowerMode, Profile
 from targets.tensorrt_target import (
@@ -17,6 +18,7 @@ MODES_32GB = "NVIDIA, nvpmodel_*.conf of module p3701-0004, in LineageOS/android
 TARGET = tensorrt_target(
     "jetson-orin",
     summary="Jetson AGX Orin, 64 and 32 GB",
+    fits=board("AGX Orin"),
     profile=Profile(
         processor=Fact("Ampere GPU, compute capability 8.7; 12 Cortex-A78AE (32 GB: 8)", CAPABILITIES),
         variants=(

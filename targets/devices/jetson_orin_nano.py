@@ -1,5 +1,6 @@
 """Jetson Orin Nano: 4 GB and 8 GB, each also with the clocks that JetPack 6.2 calls Super."""
 
+from targets.fits import board
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, PowerMode, Profile
 from targets.tensorrt_target import CAPABILITIES, ORIN_SOFTWARE, tensorrt_target
@@ -12,6 +13,7 @@ MODES_4GB = "NVIDIA, nvpmodel_*.conf of module p3767-0004, Super, in LineageOS/a
 TARGET = tensorrt_target(
     "jetson-orin-nano",
     summary="Jetson Orin Nano, 8 and 4 GB, Super clocks or not",
+    fits=board("Orin Nano"),
     profile=Profile(
         processor=Fact("Ampere GPU, compute capability 8.7; 6 Cortex-A78AE", CAPABILITIES),
         variants=(

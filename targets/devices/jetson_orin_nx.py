@@ -1,5 +1,6 @@
 """Jetson Orin NX: 16 GB and 8 GB."""
 
+from targets.fits import board
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, PowerMode, Profile
 from targets.tensorrt_target import CAPABILITIES, ORIN_SOFTWARE, tensorrt_target
@@ -11,6 +12,7 @@ MODES = "NVIDIA, nvpmodel_*.conf of module p3767-0000, in LineageOS/android_devi
 TARGET = tensorrt_target(
     "jetson-orin-nx",
     summary="Jetson Orin NX, 16 and 8 GB",
+    fits=board("Orin NX"),
     profile=Profile(
         processor=Fact("Ampere GPU, compute capability 8.7; 8 Cortex-A78AE (8 GB: 6)", CAPABILITIES),
         variants=(

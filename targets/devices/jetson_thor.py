@@ -1,5 +1,6 @@
 """Jetson Thor: T5000 (the AGX Thor developer kit) and T4000."""
 
+from targets.fits import board
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, PowerMode, Profile
 from targets.schemes import TENSORRT_FLOAT16
@@ -11,6 +12,7 @@ SEEN = "NVIDIA developer forum 356355: 20 multiprocessors and 2560 cores read on
 TARGET = tensorrt_target(
     "jetson-thor",
     summary="Jetson Thor, T5000 and T4000",
+    fits=board("Thor"),
     scheme=TENSORRT_FLOAT16,
     profile=Profile(
         processor=Fact("Blackwell GPU, compute capability 11.0; 14 Neoverse-V3AE (T4000: 12)", CAPABILITIES),

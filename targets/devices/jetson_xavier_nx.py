@@ -1,5 +1,6 @@
 """Jetson Xavier NX."""
 
+from targets.fits import board
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, PowerMode, Profile
 from targets.tensorrt_target import JETPACK_5_0_2, JETPACK_5_1, OLD_CAPABILITIES, tensorrt_target
@@ -10,6 +11,7 @@ MODES = "NVIDIA, Jetson Xavier NX data sheet DA-09366-001, supported power modes
 TARGET = tensorrt_target(
     "jetson-xavier-nx",
     summary="Jetson Xavier NX, 8 and 16 GB",
+    fits=board("Xavier NX"),
     profile=Profile(
         processor=Fact("Volta GPU, compute capability 7.2; 6 Carmel", OLD_CAPABILITIES),
         variants=(

@@ -1,5 +1,6 @@
 """NVIDIA A10."""
 
+from targets.fits import nvidia_gpu
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, Profile
 from targets.tensorrt_target import CAPABILITIES, SERVER_SOFTWARE, tensorrt_target
@@ -9,6 +10,7 @@ SOURCE = "sysrqmts.com, A10 PCIe (second-hand)"
 TARGET = tensorrt_target(
     "nvidia-a10",
     summary="NVIDIA A10",
+    fits=nvidia_gpu("A10"),
     profile=Profile(
         processor=Fact("Ampere GPU, compute capability 8.6", CAPABILITIES),
         variants=(

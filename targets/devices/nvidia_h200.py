@@ -1,5 +1,6 @@
 """NVIDIA H200."""
 
+from targets.fits import nvidia_gpu
 from targets.profile import Fact, Figure, Profile, Variant
 from targets.tensorrt_target import CAPABILITIES, SERVER_SOFTWARE, tensorrt_target
 
@@ -9,6 +10,7 @@ SYSTEM = "MLPerf inference v4.1, NVIDIA's system description H200-SXM-141GBx8_TR
 TARGET = tensorrt_target(
     "nvidia-h200",
     summary="NVIDIA H200",
+    fits=nvidia_gpu("H200"),
     profile=Profile(
         processor=Fact("Hopper GPU, compute capability 9.0", CAPABILITIES),
         variants=(

@@ -1,5 +1,6 @@
 """NVIDIA L4."""
 
+from targets.fits import nvidia_gpu
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, Profile
 from targets.tensorrt_target import CAPABILITIES, SERVER_SOFTWARE, tensorrt_target
@@ -9,6 +10,7 @@ SOURCE = "fpsbench.com, L4: 7424 cores, 2040 MHz (second-hand)"
 TARGET = tensorrt_target(
     "nvidia-l4",
     summary="NVIDIA L4",
+    fits=nvidia_gpu("L4"),
     profile=Profile(
         processor=Fact("Ada GPU, compute capability 8.9", CAPABILITIES),
         variants=(

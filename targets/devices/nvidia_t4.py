@@ -1,5 +1,6 @@
 """NVIDIA T4."""
 
+from targets.fits import nvidia_gpu
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, Profile
 from targets.tensorrt_target import CAPABILITIES, SERVER_SOFTWARE, tensorrt_target
@@ -9,6 +10,7 @@ SOURCE = "sysrqmts.com, comparison with the A100 (second-hand)"
 TARGET = tensorrt_target(
     "nvidia-t4",
     summary="NVIDIA T4",
+    fits=nvidia_gpu("T4"),
     profile=Profile(
         processor=Fact("Turing GPU, compute capability 7.5", CAPABILITIES),
         variants=(

@@ -1,6 +1,7 @@
 """Raspberry Pi 5, on its processor, through ONNX Runtime."""
 
 from targets.engines.ort import OnnxRuntime
+from targets.fits import board
 from targets.one_frame import SOURCE, one_frame_budget
 from targets.profile import Fact, Figure, Profile, Variant
 from targets.reach.local import board_name
@@ -36,6 +37,7 @@ TARGET = Target(
     scheme=scheme,
     budget=one_frame_budget("raspberry-pi-5"),
     is_here=is_here,
+    fits=board("Raspberry Pi 5"),
     sources=(CHIP, SOURCE),
     profile=Profile(
         processor=Fact("4 Cortex-A76, Armv8.2 with the integer dot product; no i8mm, no SVE", CHIP),

@@ -1,5 +1,6 @@
 """GeForce RTX 4060."""
 
+from targets.fits import nvidia_gpu
 from targets.gpu_profile import Gpu, gpu_variant
 from targets.profile import Fact, Profile
 from targets.tensorrt_target import CAPABILITIES, SERVER_SOFTWARE, tensorrt_target
@@ -9,6 +10,7 @@ SOURCE = "fpsbench.com, RTX 4060 (second-hand)"
 TARGET = tensorrt_target(
     "rtx-4060",
     summary="GeForce RTX 4060",
+    fits=nvidia_gpu("RTX 4060"),
     profile=Profile(
         processor=Fact("Ada GPU, compute capability 8.9", CAPABILITIES),
         variants=(

@@ -3,6 +3,7 @@
 from targets.devices.x86_cpu import scheme_from_features
 from targets.engines.openvino import OpenVino
 from targets.engines.ort import OnnxRuntime
+from targets.fits import x86_with
 from targets.one_frame import SOURCE, one_frame_budget
 from targets.profile import Fact, Profile
 from targets.reach.local import cpu_features, is_x86
@@ -34,6 +35,7 @@ TARGET = Target(
     scheme=scheme,
     budget=one_frame_budget("x86-amx"),
     is_here=is_here,
+    fits=x86_with(is_such, what="no AMX"),
     sources=(MANUAL, SOURCE),
     profile=Profile(processor=Fact("amx_int8", MANUAL)),
 )

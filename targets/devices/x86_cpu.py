@@ -5,9 +5,13 @@ Its integer kernels multiply unsigned activations with signed weights. Before VN
 sign add up to 128 at the most, nothing can: 255·128 = 32 640. VNNI and AMX add in 32 bits.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from targets.budget import Budget, Limit
 from targets.engines.openvino import OpenVino
 from targets.engines.ort import OnnxRuntime
+from targets.fits import features, x86_with
 from targets.reach.local import cpu_features, is_x86
 from targets.target import Scheme, Target
 
@@ -30,6 +34,11 @@ def scheme_from_features(features: tuple[str, ...]) -> Scheme:
     )  # fmt: skip
 
 
+def scheme_there(facts: Mapping[str, Any]) -> Scheme:
+    """The scheme of a device's processor."""
+    return scheme_from_features(features(facts))
+
+
 def scheme_here() -> Scheme:
     """The scheme of this machine's processor."""
     return scheme_from_features(cpu_features())
@@ -49,6 +58,8 @@ TARGET = Target(
         )
     ),
     is_here=is_x86,
+    fits=x86_with(),
+    scheme_of=scheme_there,
     sources=(
         "Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2: VPMADDUBSW saturates to 16 bits, "
         "VPDPBUSD adds in 32",

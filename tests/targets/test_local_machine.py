@@ -58,9 +58,9 @@ def test_a_machine_without_proc_is_described_by_what_python_knows(monkeypatch: p
     assert conditions.on_target is False
 
 
-def test_the_15_facts_of_the_conditions_are_json() -> None:
+def test_the_17_facts_of_the_conditions_are_json() -> None:
     conditions = conditions_here(
         target="null", runtime="nothing 1", threads=2, batch=1, warmup_runs=20, samples=299, on_target=True
     )
-    assert len(json.loads(json.dumps(asdict(conditions), allow_nan=False))) == 15
+    assert len(json.loads(json.dumps(asdict(conditions), allow_nan=False))) == 17
     assert (conditions.threads, conditions.warmup_runs, conditions.samples) == (2, 20, 299)

@@ -1,0 +1,261 @@
+"""A runtime on a device that is reached: engines are built, asked and timed there, by jobs (targets/on_device/).
+
+An engine file comes back to be kept and handed over, stamped with what built it; the device keeps a copy under the
+file's digest, so that nothing is sent twice. Beside the engine lies what the device said of it: `NAME.json`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from targets.engines.raw_arrays import read_raw, written_raw
+from targets.engines.session import joined as in_one
+from targets.engines.stamp import Stamp, append_stamp, read_stamp
+from targets.errors import EngineFailed, EngineMissing, EngineRefused
+from targets.reach.reached import Reached, refuse_emulated, version_in
+from targets.runner import LayerTime, OperatorRow, Operators, Place, Runner
+from targets.whole_file import write_whole
+
+ONNX_RUNTIME, TENSORRT = "onnxruntime", "tensorrt"
+SUFFIXES = {ONNX_RUNTIME: ".engine.onnx", TENSORRT: ".plan"}
+HOW_TO_INSTALL = {
+    ONNX_RUNTIME: "Install it there (pip install onnxruntime), and name that Python in the devices file.",
+    TENSORRT: "It comes with JetPack, or from NVIDIA's packages; trtexec alone is enough.",
+}
+JOB_LIMIT_S, BUILD_LIMIT_S = 1800.0, 7200.0  # a builder on a small board tries kernels for many minutes
+SAMPLES = 299  # of each engine and process: bounds a p99
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Times of several engines, taken on the device in turns.
+
+    samples_ms: of whole answers, with transfers · compute_ms: of the kernels alone, where the runtime tells
+    state: of the device before and after · unstable: why these times are not to be believed
+    """
+
+    samples_ms: tuple[tuple[float, ...], ...]
+    compute_ms: tuple[tuple[float, ...] | None, ...]
+    processes: int
+    state: Mapping[str, Any] = field(default_factory=dict)
+    unstable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Afar:
+    """Answers through an engine on a device; however many inputs are given, they go over in one job."""
+
+    engine: "Elsewhere"
+    path: Path
+    threads: int
+
+    def __call__(self, inputs: NDArray[np.float32], /) -> NDArray[Any]:
+        """(N, …) → (N, …); several outputs in one array."""
+        return in_one(self.engine.answers(self.path, inputs, threads=self.threads))
+
+    def close(self) -> None:
+        """Nothing is held open between two jobs."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """ONNX Runtime or TensorRT on a device.
+
+    name: the runtime's · settings: what its jobs are told beside the threads, such as the provider
+    """
+
+    device: Reached
+    name: str = ONNX_RUNTIME
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    joined: tuple[Place, ...] = ()
+    optional: tuple[Place, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """How engine files end."""
+        return SUFFIXES[self.name]
+
+    @property
+    def runtime(self) -> str:
+        """Name and version, as the device says."""
+        version = version_in(self.device.facts(), self.name)
+        if version is None:
+            raise EngineMissing(f"The device {self.device.address} has no {self.name}. {HOW_TO_INSTALL[self.name]}")
+        return f"{self.name} {version}"
+
+    def build(self, onnx_path: Path, engine_path: Path, *, threads: int) -> None:
+        """Built on the device and fetched."""
+        if not onnx_path.is_file():
+            raise EngineRefused(f"There is no ONNX file {onnx_path}. Export the model first.")
+        name = f"engine{self.suffix}"
+        job = {
+            "runtime": self.name, "onnx": "model.onnx", "engine": name,
+            "settings": self._settings(threads, onnx_path),
+        }  # fmt: skip
+        with TemporaryDirectory(dir=engine_path.parent, prefix=".building-") as folder:
+            told = self.device.job(
+                "build", job, files={"model.onnx": onnx_path}, fetch=(name,), into=Path(folder),
+                limit_s=BUILD_LIMIT_S,
+            )  # fmt: skip
+            built = (Path(folder) / name).read_bytes()
+
+        def write(beside: Path) -> None:
+            beside.write_bytes(built)
+            if self.name == ONNX_RUNTIME:
+                facts = self.device.facts()
+                features = tuple(facts.get("cpu_features", ()))
+                append_stamp(beside, Stamp(self.runtime, str(facts.get("architecture")), features, threads))
+
+        write_whole(engine_path, write)
+        told.pop("files", None)
+        write_whole(beside_engine(engine_path), lambda file: _write_json(file, told))
+
+    def open(self, engine_path: Path, *, threads: int) -> Runner:
+        """The engine on the device; whether it can be opened there shows when it is asked."""
+        self._refuse_strange(engine_path)
+        return Afar(self, engine_path, threads)
+
+    def answers(self, engine_path: Path, inputs: NDArray[Any], *, threads: int) -> list[NDArray[Any]]:
+        """Every output of an engine, (N, …) each."""
+        with TemporaryDirectory(prefix="edge-compress-") as folder:
+            given, job = self._job(engine_path, inputs, Path(folder), threads=threads)
+            told = self.device.job(
+                "answer", {**job, "engine": given[0], "count": len(inputs)}, files=given[1], fetch=("*",),
+                into=Path(folder), limit_s=JOB_LIMIT_S,
+            )  # fmt: skip
+            outputs = [read_raw(entry, Path(folder)) for entry in told.get("outputs", ())]
+        if not outputs or any(len(each) != len(inputs) for each in outputs):
+            raise EngineFailed(f"{self.device.address} gave not one answer to each of {len(inputs)} inputs.")
+        return outputs
+
+    def outputs_of(self, onnx_path: Path, inputs: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Every output of an ONNX file, by the kernels of its engine on the device."""
+        with TemporaryDirectory(prefix="edge-compress-") as folder:
+            engine = Path(folder) / f"outputs{self.suffix}"
+            self.build(onnx_path, engine, threads=1)
+            return tuple(self.answers(engine, inputs, threads=1))
+
+    def operators(self, engine_path: Path) -> Operators:
+        """Its convolutions and matrix products, as ONNX Runtime's file or TensorRT's inspector names them."""
+        if self.name == ONNX_RUNTIME:
+            from targets.engines.onnx_operators import operators_of  # loads onnx, which the command's help does without
+
+            return operators_of(engine_path)
+        rows = tuple(
+            OperatorRow(str(row["name"]), str(row["kind"]), bool(row["integer"]), str(row.get("why", "")))
+            for row in said_of(engine_path).get("layers", ())
+            if row.get("product", True)
+        )
+        whole = sum(row.integer for row in rows)
+        return Operators(whole, len(rows) - whole, rows)
+
+    def layer_times(self, engine_path: Path, inputs: NDArray[np.float32], *, threads: int) -> tuple[LayerTime, ...]:
+        """The median time of each layer, on the device; raises TimesRefused where that is emulated."""
+        refuse_emulated(self.device)
+        told = self._asked("layers", engine_path, inputs[:1], threads=threads)
+        return tuple(
+            LayerTime(str(row["name"]), str(row["kind"]), bool(row["integer"]), float(row["median_ms"]))
+            for row in told["layers"]
+        )
+
+    def peak_memory(self, engine_path: Path, inputs: NDArray[np.float32], *, threads: int) -> int:
+        """Bytes at the peak of a fresh process on the device; raises TimesRefused where that is emulated."""
+        refuse_emulated(self.device)
+        return int(self._asked("memory", engine_path, inputs[:1], threads=threads)["peak_bytes"])
+
+    def times(
+        self, paths: Sequence[Path], inputs: NDArray[Any], *, threads: int, seed: int, samples: int = SAMPLES
+    ) -> Timed:
+        """The times of several engines on one batch, in turns, in fresh processes.
+
+        Raises:
+            TimesRefused: the device is emulated.
+        """
+        refuse_emulated(self.device)
+        with TemporaryDirectory(prefix="edge-compress-") as folder:
+            _, job = self._job(paths[0], inputs, Path(folder), threads=threads)
+            job["settings"] = {**job["settings"], "seed": seed, "samples": samples}
+            names = [f"{place}-engine{self.suffix}" for place in range(len(paths))]
+            files = dict(zip(names, paths, strict=True))
+            files |= {entry["file"]: Path(folder) / entry["file"] for entry in job["inputs"]}
+            identities = [said_of(path).get("identity") for path in paths]
+            told = self.device.job(
+                "measure", {**job, "engines": names, "identities": identities}, files=files, limit_s=JOB_LIMIT_S
+            )
+        runs = told["runs"]
+        samples_ms = [_together(runs, name, "latency_ms") for name in names]
+        if not all(samples_ms):
+            raise EngineFailed(f"{self.device.address} sent no times of an engine.")
+        fewest = min(len(each) for each in samples_ms)
+        return Timed(
+            tuple(each[:fewest] for each in samples_ms),
+            tuple(_together(runs, name, "compute_ms") or None for name in names),
+            processes=1 + max(int(run["process"]) for run in runs),
+            state={"before": told.get("before"), "after": told.get("after")},
+            unstable=tuple(str(each) for each in told.get("unstable", ())),
+        )
+
+    def _asked(self, what: str, engine_path: Path, inputs: NDArray[Any], *, threads: int) -> dict[str, Any]:
+        with TemporaryDirectory(prefix="edge-compress-") as folder:
+            given, job = self._job(engine_path, inputs, Path(folder), threads=threads)
+            return self.device.job(what, {**job, "engine": given[0]}, files=given[1], limit_s=JOB_LIMIT_S)
+
+    def _job(
+        self, engine_path: Path, inputs: NDArray[Any], folder: Path, *, threads: int
+    ) -> tuple[tuple[str, dict[str, Path]], dict[str, Any]]:
+        """The engine's name and all files of a job, and the job but for its engine."""
+        entry = written_raw(inputs, folder / "inputs.raw", name="")
+        name = f"engine{self.suffix}"
+        job = {
+            "runtime": self.name, "inputs": [entry], "settings": self._settings(threads, None),
+            "identity": said_of(engine_path).get("identity"),
+        }  # fmt: skip
+        return (name, {name: engine_path, entry["file"]: folder / entry["file"]}), job
+
+    def _settings(self, threads: int, onnx_path: Path | None) -> dict[str, Any]:
+        told = {"threads": threads, **self.settings}
+        if self.name == TENSORRT and onnx_path is not None:
+            content = onnx_path.read_bytes()
+            told["mode"] = "int8" if b"QuantizeLinear" in content else "float"
+        return told
+
+    def _refuse_strange(self, engine_path: Path) -> None:
+        """Pass an engine of this device's runtime; what else must be the same is checked on the device."""
+        built_by = read_stamp(engine_path).runtime if self.name == ONNX_RUNTIME else None
+        if built_by is None:
+            built_by = str((said_of(engine_path).get("identity") or {}).get("runtime", self.runtime))
+        if built_by != self.runtime:
+            raise EngineRefused(
+                f"The engine {engine_path} was built by {built_by}; {self.device.address} has {self.runtime}. "
+                "Build it again from its ONNX."
+            )
+
+
+def beside_engine(engine_path: Path) -> Path:
+    """Where what the device said of an engine lies."""
+    return engine_path.with_name(engine_path.name + ".json")
+
+
+def said_of(engine_path: Path) -> dict[str, Any]:
+    """What the device said when it built the engine; nothing where that is not there."""
+    try:
+        said = json.loads(beside_engine(engine_path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def _together(runs: Sequence[Mapping[str, Any]], engine: str, what: str) -> tuple[float, ...]:
+    """The times of an engine from all processes, in the order of the processes."""
+    own = [run for run in runs if run["engine"] == engine and run.get(what)]
+    return tuple(float(time) for run in own for time in run[what])

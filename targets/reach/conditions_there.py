@@ -1,0 +1,33 @@
+"""The conditions of a measurement that was taken on a device elsewhere, from the facts that it told."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from targets.measurement import Conditions
+from targets.reach.reached import is_emulated
+
+KEPT = ("board", "module", "l4t", "jetpack", "gpu", "tensorrt", "cuda", "power_mode", "emulated", "trtexec")
+
+
+def conditions_there(
+    facts: Mapping[str, Any], *, target: str, runtime: str, threads: int, batch: int, warmup_runs: int, samples: int
+) -> Conditions:
+    """Those of a measurement taken now on the device with these facts; one that is emulated is not the target."""
+    return Conditions(
+        target=target,
+        machine=str(facts.get("hostname") or "unnamed device"),
+        cpu=str(facts.get("cpu") or "unknown processor"),
+        cpu_features=tuple(facts.get("cpu_features") or ()),
+        cores=int(facts.get("cores") or 1),
+        operating_system=str(facts.get("operating_system") or "unknown"),
+        runtime=runtime,
+        threads=threads,
+        batch=batch,
+        warmup_runs=warmup_runs,
+        samples=samples,
+        load_average=facts.get("load_average"),
+        governor=facts.get("governor"),
+        memory_bytes=facts.get("memory_bytes"),
+        on_target=not is_emulated(facts),
+        device={name: facts[name] for name in KEPT if facts.get(name) is not None},
+    )
