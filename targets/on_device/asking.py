@@ -1,4 +1,4 @@
-"""Read the small files in which a device tells its state, and ask its commands: what is not there is None, never an error.
+"""Read the files in which a device tells its state, and ask its commands: what is not there is None, never an error.
 
 `root` stands in front of every path, so that a tree of files can stand in for a device.
 """

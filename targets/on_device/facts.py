@@ -8,6 +8,8 @@
     cuda          version of the toolkit
     gpus          [{"name", "compute_capability", "memory_bytes", "clock_mhz", "power_limit_w", …}], from nvidia-smi
     jetson        None, or {"board", "sku", "module", "l4t", "jetpack", "power_mode", "power_modes", "jetson_clocks", …}
+    board  l4t  gpu  compute_capability  power_mode        the one that an engine depends on, as a word or None
+    clocks_left_locked    a job was killed while it held the clocks; the next one puts them back
 
 What cannot be read is None. The job may name a `root`: a tree of files that stands in for a device, in tests.
 """
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from targets.on_device.asking import text_of
+from targets.on_device.clocks import NOTE, kept_folder
 from targets.on_device.emulation import emulated
 from targets.on_device.jetson import jetson_facts
 from targets.on_device.nvidia_smi import gpus
@@ -35,8 +38,8 @@ FEATURES_OF_INTEREST = (
 # ARM's kernel gives numbers where x86's gives a name (arch/arm64/include/asm/cputype.h).
 ARM_PARTS = {
     "0x41:0xd03": "Cortex-A53", "0x41:0xd08": "Cortex-A72", "0x41:0xd0b": "Cortex-A76", "0x41:0xd42": "Cortex-A78AE",
-    "0x41:0xd83": "Neoverse-V3AE", "0x41:0xd0c": "Neoverse-N1", "0x41:0xd40": "Neoverse-V1", "0x41:0xd4f": "Neoverse-V2",
-    "0x4e:0x004": "Carmel",
+    "0x41:0xd83": "Neoverse-V3AE", "0x41:0xd0c": "Neoverse-N1", "0x41:0xd40": "Neoverse-V1",
+    "0x41:0xd4f": "Neoverse-V2", "0x4e:0x004": "Carmel",
 }  # fmt: skip
 
 
@@ -46,6 +49,8 @@ def facts(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     top = Path(root)
     cpuinfo = text_of(top / "proc/cpuinfo") or ""
     yes, why = emulated()
+    cards, jetson = gpus(root=root), jetson_facts(root=root)
+    card, mode = (cards or [{}])[0], (jetson or {}).get("power_mode") or {}
     return {
         "architecture": text_of(top / "proc/sys/kernel/arch") if root != "/" else platform.machine().lower(),
         "cpu": cpu_name(cpuinfo),
@@ -62,8 +67,14 @@ def facts(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "onnxruntime": onnxruntime_here(),
         "tensorrt": tensorrt_here(root=root),
         "cuda": cuda_here(root=root),
-        "gpus": gpus(root=root),
-        "jetson": jetson_facts(root=root),
+        "gpus": cards,
+        "jetson": jetson,
+        "board": (jetson or {}).get("board") or text_of(top / "proc/device-tree/model"),
+        "l4t": (jetson or {}).get("l4t"),
+        "gpu": (jetson or {}).get("gpu") or card.get("name"),
+        "compute_capability": (jetson or {}).get("compute_capability") or card.get("compute_capability"),
+        "power_mode": mode.get("name"),
+        "clocks_left_locked": (kept_folder(folder) / NOTE).exists(),
     }
 
 

@@ -1,7 +1,8 @@
 """Which Jetson this is: board, module, L4T and the JetPack it belongs to, power mode.
 
-The release file's first line is "# R36 (release), REVISION: 4.3, …"; the module is the p-number in the device tree that is
-not the carrier board's. L4T → JetPack as in jetson_stats' table (2026-07); a release that is not in it has no JetPack here.
+The release file's first line is "# R36 (release), REVISION: 4.3, …"; the module is the p-number in the device tree that
+is not the carrier board's. L4T → JetPack as in jetson_stats' table (2026-07); a release that is not in it has no JetPack
+here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ MODULES = {
     "p3701-0000": "Jetson AGX Orin", "p3701-0004": "Jetson AGX Orin 32GB", "p3701-0005": "Jetson AGX Orin 64GB",
     "p3668-0000": "Jetson Xavier NX", "p3668-0001": "Jetson Xavier NX", "p3668-0003": "Jetson Xavier NX 16GB",
 }  # fmt: skip
+# The chip that the device tree names → its GPU and compute capability (jetson_stats, jtop/core/jetson_variables.py)
+CHIPS = {"tegra194": ("gv11b", "7.2"), "tegra234": ("ga10b", "8.7"), "tegra264": ("gb10b", "11.0")}
 MODULE_FAMILIES = ("p3767", "p3701", "p3668", "p2888", "p3834")
 MODE_LINE = re.compile(r"NV Power Mode:\s*(?:MODE_)?(\S+)\s*\n\s*(\d+)")
 MODEL_LINE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(?:MODE_)?(\S+?)\s*>")
@@ -40,12 +43,15 @@ def jetson_facts(*, root: str = "/") -> dict[str, Any] | None:
     if release is None and not any("tegra" in name for name in compatible):
         return None
     sku = module_number(" ".join([*compatible, tree_file or ""]))
+    gpu, capability = next((CHIPS[chip] for chip in CHIPS if any(chip in name for name in compatible)), (None, None))
     return {
         "board": board,
         "compatible": [name for name in compatible if name],
         "device_tree_file": tree_file,
         "sku": sku,
         "module": MODULES.get(sku or ""),
+        "gpu": gpu,
+        "compute_capability": capability,
         "l4t": release,
         "jetpack": JETPACKS.get(release or ""),
         "power_mode": power_mode(root=root),

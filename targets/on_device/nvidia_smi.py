@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs as `nvidia-smi` tells them: name, compute capability, memory, clocks, power limit, why clocks are held down.
+"""NVIDIA's GPUs as `nvidia-smi` tells them: name, compute capability, memory, clocks, power, why clocks are held down.
 
 A Jetson has no nvidia-smi, or one that answers "[N/A]" to most of this: then the number is None.
 """
@@ -50,8 +50,8 @@ def gpu_from_line(line: str) -> dict[str, Any] | None:
     values = [value.strip() for value in line.split(",")]
     if len(values) != len(WORDS) + len(NUMBERS):
         return None
-    gpu: dict[str, Any] = {name: _word(value) for name, value in zip(WORDS, values)}
-    for (name, (_, factor)), value in zip(NUMBERS.items(), values[len(WORDS) :]):
+    gpu: dict[str, Any] = {name: _word(value) for name, value in zip(WORDS, values)}  # noqa: B905 - Python 3.8
+    for (name, (_, factor)), value in zip(NUMBERS.items(), values[len(WORDS) :]):  # noqa: B905
         gpu[name] = _number(value, factor)
     gpu["held_down_by"] = held_down_by(gpu.pop("mask"))
     return gpu
