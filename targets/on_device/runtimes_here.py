@@ -50,7 +50,7 @@ def tensorrt_here(*, root: str = "/") -> dict[str, Any]:
 
 
 def trtexec_here(*, root: str = "/") -> dict[str, Any] | None:
-    """Where trtexec is, and the TensorRT that its first line names: "&&&& RUNNING TensorRT.trtexec [TensorRT v100300]"."""
+    """Where trtexec is, and the TensorRT of its first line: "&&&& RUNNING TensorRT.trtexec [TensorRT v100300]"."""
     path = command_at("trtexec", root=root)
     if path is None:
         return None
@@ -152,7 +152,6 @@ def _read_until(pipe: int, deadline: float) -> bytes | None:
 
 
 def _same_program(one: str, other: str) -> bool:
-    """Whether two interpreters are one: a virtual environment has other packages than the interpreter it was made of."""
-    return not Path(one).exists() or (
-        os.path.realpath(one) == os.path.realpath(other) and sys.prefix == sys.base_prefix
-    )
+    """Whether two interpreters are one; that of a virtual environment has other packages than the one it links to."""
+    same = os.path.realpath(one) == os.path.realpath(other) and sys.prefix == sys.base_prefix
+    return same or not Path(one).exists()
