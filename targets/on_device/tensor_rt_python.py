@@ -1,0 +1,1 @@
+"""TensorRT through the device's own Python package."""
