@@ -7,7 +7,9 @@ TargetsError
 ├── EngineRefused       a model or engine file that the runtime does not take, or that was built elsewhere
 ├── EngineFailed        the engine runs, but fails or answers nonsense
 ├── TimesRefused        no time taken there would say anything: the processor is emulated
-└── DeviceMissing       the device is not the machine we are on, and cannot be reached
+├── DeviceMissing       the device is not the machine we are on, and cannot be reached
+├── DeviceLost          the device was reached, and then the link or the time ended before the work did
+└── DeviceFull          no space is left on the device
 """
 
 
@@ -41,3 +43,11 @@ class TimesRefused(TargetsError):
 
 class DeviceMissing(TargetsError):
     """The device is not the machine we are on, and cannot be reached."""
+
+
+class DeviceLost(TargetsError):
+    """The device was reached, and then the link or the time ended before the work did."""
+
+
+class DeviceFull(TargetsError):
+    """No space is left on the device."""
