@@ -13,6 +13,7 @@ from pipeline.bundle import write_bundle
 from pipeline.candidate import Candidate, Form
 from pipeline.data.dataset import Dataset, checked
 from pipeline.errors import DataMissing
+from pipeline.foreseen import foreseen
 from pipeline.journey import Journey, StageResult, metric_name
 from pipeline.measure import measure
 from pipeline.models.checkpoint import state_from_file
@@ -70,7 +71,8 @@ def compress(plan: Plan, *, workers: Workers, progress: Progress) -> Journey:
             break
 
     judged = judged_by_budget(plan, results[-1].measurement, yardstick) if workers.leads else ()
-    journey = Journey(tuple(results), judged, stopped)
+    estimate = foreseen(results, run) if workers.leads else None
+    journey = Journey(tuple(results), judged, stopped, estimate)
     if workers.leads and stopped is None:
         progress.begin("bundle")
         write_bundle(plan, journey, dataset=run.dataset)

@@ -12,6 +12,8 @@ The JSON form is the program's `--json` output. Schema 1:
     speedup: teacher p50 / engine p50, from interleaved pairs · accuracy_drop_points: 100 · (teacher − engine); both of
             the last row, and null where its `reasons` say why
     verdicts: limit (its name), bound, measured, interval [low, high] (null: unbounded), verdict, why, origin
+    estimate: label, board, engine_ms, teacher_ms and speedup (low, high; or null), missing (why they are null, or ""),
+            assumptions; null where the target is here. No verdict rests on it
 """
 
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any
 
 from pipeline.candidate import Candidate
 from pipeline.stage import Metric
+from targets.estimate import Estimate
 from targets.measurement import Measurement
 from targets.verdict import Verdict, overall_exit_code
 
@@ -72,11 +75,13 @@ class Journey:
     """All rows, from the teacher to where the run ended.
 
     verdicts: on the run's budget, by the last row · stopped: why the run ended before its last stage, or None
+    estimate: what the device may take, where it is not here; no verdict rests on it
     """
 
     results: tuple[StageResult, ...]
     verdicts: tuple[Verdict, ...]
     stopped: str | None = None
+    estimate: Estimate | None = None
 
     @property
     def teacher(self) -> StageResult:
@@ -132,4 +137,5 @@ class Journey:
             "speedup": self.speedup,
             "accuracy_drop_points": self.accuracy_drop_points,
             "verdicts": [verdict.as_json() for verdict in self.verdicts],
+            "estimate": None if self.estimate is None else self.estimate.as_json(),
         }

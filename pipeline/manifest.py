@@ -59,6 +59,7 @@ def manifest_from(plan: Plan, journey: Journey, *, dataset: Dataset, engine: Pat
         "speedup": outcome["speedup"],
         "accuracy_drop_points": outcome["accuracy_drop_points"],
         "verdicts": outcome["verdicts"],
+        "estimate": outcome["estimate"],
         "engine": engine_as_json(plan, journey, dataset, engine, conditions),
         "quantization": quantization_of(journey.last.candidate),
         "input": input_as_json(onnx_file(journey.last.candidate), dataset),

@@ -7,6 +7,7 @@ from pipeline.errors import PipelineError
 from pipeline.journey import Journey
 from pipeline.plan import Plan
 from pipeline.progress import cells
+from pipeline.report_estimate import estimate_text
 from pipeline.store import settings_of
 from targets.engines.absent import is_unbuilt
 
@@ -51,6 +52,8 @@ def result_text(journey: Journey, bundle: str | None) -> str:
         of_stage = f"{stage}: " if stage else ""
         text += f"{SIGNS[verdict.outcome.value]}: {of_stage}{verdict.limit} {verdict.bound:g} ({verdict.origin}): "
         text += f"{verdict.why}\n"
+    if journey.estimate is not None:
+        text += f"\n{estimate_text(journey.estimate.as_json())}"
     if journey.stopped:
         text += f"\nstopped: {journey.stopped}\n"
     return text + (f"\nbundle: {bundle}\nreport: {bundle}/report.html\n" if bundle else "")

@@ -20,6 +20,7 @@ from pipeline.report_engine import (
     spread,
     training,
 )
+from pipeline.report_estimate import estimate_section
 from pipeline.report_precision import precision
 from pipeline.report_teacher import teacher_bought
 from pipeline.report_words import (
@@ -50,6 +51,7 @@ def story_from(manifest: Manifest) -> Story:
     """The report of one bundle."""
     sections = [
         budgets(manifest),
+        estimate_section(manifest),
         stages(manifest),
         spread(manifest),
         layers(manifest),

@@ -18,7 +18,7 @@ FILES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).r
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("commands", "printing"),
-    ("compress", "bundle", "manifest", "measure", "verify", "report"),
+    ("compress", "bundle", "manifest", "measure", "verify", "report", "foreseen"),
     ("recipes",),
     ("plan", "journey", "once", "asked", "post_training", "recipe_from_onnx"),
     ("recipe", "find_recipe"),
