@@ -23,7 +23,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from pipeline.quantization.integer_operators import bias_codes, quantized_values
 from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, quantized_graph, with_nodes
-from targets.engines.onnx_shapes import with_shapes
+from targets.engines.onnx_shapes import fixed_shapes
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Linear:
 
 def linear_in_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` in which every linear layer behind a quantizer can run in integers."""
-    graph, shapes = quantized_graph(model), _shapes(model)
+    graph, shapes = quantized_graph(model), fixed_shapes(model)
     found = [each for node in model.graph.node if (each := _linear(node, graph, shapes)) is not None]
     replaced = {(each.last, *each.behind)[-1].output[0]: each for each in found}
     nodes: list[NodeProto] = []
@@ -161,12 +161,3 @@ def _in_integers(layer: _Linear, graph: QuantizedGraph, constants: list[TensorPr
         shape, result = stored("shape", np.array(layer.shape)), (layer.last, *layer.behind)[-1].output[0]
         nodes.append(helper.make_node("Reshape", [answers, shape], [result], name=f"{name}.unflatten"))
     return nodes
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """The inferred shapes; an axis without a fixed length is 0."""
-    known = with_shapes(model).graph
-    return {
-        each.name: tuple(axis.dim_value for axis in each.type.tensor_type.shape.dim)
-        for each in (*known.value_info, *known.output)
-    }

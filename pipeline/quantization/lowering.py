@@ -15,6 +15,7 @@ from pipeline.quantization.lower_nonnegative import nonnegative_from_zero
 from pipeline.quantization.lower_pad import padded_in_integers
 from pipeline.quantization.lower_signed import activations_signed
 from pipeline.quantization.lower_tensorrt import additions_fused
+from pipeline.quantization.lower_turned import weights_as_multiplied
 from pipeline.quantization.lower_unsigned import activations_unsigned
 from targets.target import Scheme
 
@@ -26,7 +27,11 @@ def lowered_for(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
         lowered.CopyFrom(additions_fused(model) if scheme.fused_additions else model)
         return floats_halved(lowered) if scheme.float_bits == 16 else lowered
     if scheme.signed_zero_point == 0:
-        return linear_in_integers(padded_in_integers(activations_signed(model)))
+        return _linear(padded_in_integers(activations_signed(model)))
     if not scheme.unsigned_activations:
         model = nonnegative_from_zero(model)
-    return linear_in_integers(padded_in_integers(activations_unsigned(model)))
+    return _linear(padded_in_integers(activations_unsigned(model)))
+
+
+def _linear(model: onnx.ModelProto) -> onnx.ModelProto:
+    return weights_as_multiplied(linear_in_integers(model))

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 STEPS = (*PRODUCTS, "Add", "AveragePool", "GlobalAveragePool")
 # What moves codes, or cuts them, between a quantizer and its dequantizer.
 CODE_MOVES = ("Clip", "Pad", "MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity")
+# What gives the values of its first input another shape or order, each once: a runtime looks through it, or folds it.
+TURNS = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,14 @@ class Step:
 
 @dataclass(frozen=True)
 class QuantizedGraph:
-    """Constants by name, the maker and the readers of each tensor, the names of the graph's outputs."""
+    """Constants by name, the maker and the readers of each tensor, the names of the graph's outputs, ONNX's version."""
 
     nodes: tuple[NodeProto, ...]
     constants: dict[str, np.ndarray]
     maker: dict[str, NodeProto]
     readers: dict[str, tuple[NodeProto, ...]]
     outputs: frozenset[str]
+    opset: int
 
     def pair(self, node: NodeProto) -> Pair:
         """Of a QuantizeLinear or DequantizeLinear; a zero point that is left out is 0, of the stored type or uint8."""
@@ -78,10 +82,41 @@ class QuantizedGraph:
         node = self.maker.get(name)
         return node if node is not None and node.op_type == "DequantizeLinear" else None
 
+    def dequantizer_behind(self, name: str) -> NodeProto | None:
+        """The DequantizeLinear whose values this tensor holds, in whatever shape and order."""
+        for node in self.turns(name)[:1]:
+            name = node.input[0]
+        return self.dequantizer(name)
+
+    def turns(self, name: str) -> tuple[NodeProto, ...]:
+        """What gives the values of a tensor their shape and order, the first one first."""
+        found: tuple[NodeProto, ...] = ()
+        while (node := self.maker.get(name)) is not None and node.op_type in TURNS:
+            found, name = (node, *found), node.input[0]
+        return found
+
+    def turned(self, name: str, stored: np.ndarray) -> np.ndarray:
+        """Stored values in the shape and order of this tensor, which is made of them by turning alone."""
+        opset = {"": self.opset}
+        for node in self.turns(name):
+            given = {each: self.constants[each] for each in node.input[1:] if each}
+            results: Any = ReferenceEvaluator(node, opsets=opset).run(None, {node.input[0]: stored, **given})
+            stored = np.asarray(results[0])
+        return stored
+
     def weight(self, node: NodeProto) -> NodeProto | None:
-        """The DequantizeLinear of stored integers that is the second input of a product."""
-        pair = self.dequantizer(node.input[1]) if node.op_type in PRODUCTS else None
-        return pair if pair is not None and pair.input[0] in self.constants else None
+        """The DequantizeLinear of stored integers that is the second input of a product, turned or not."""
+        pair = self.dequantizer_behind(node.input[1]) if node.op_type in PRODUCTS else None
+        if pair is None or pair.input[0] not in self.constants:
+            return None
+        shapes = [name for turn in self.turns(node.input[1]) for name in turn.input[1:] if name]
+        return pair if all(name in self.constants for name in shapes) else None  # else it is as good as an activation
+
+    def multiplied(self, node: NodeProto) -> np.ndarray:
+        """The stored integers of a product's weight, in the shape and order in which it multiplies them."""
+        weight = self.weight(node)
+        assert weight is not None, f"{name_of(node)} has no stored weight"
+        return self.turned(node.input[1], self.constants[weight.input[0]])
 
     def is_quantized(self, name: str) -> bool:
         """Whether a quantizer reads the tensor, behind ReLUs and clips or not."""
@@ -159,7 +194,7 @@ class QuantizedGraph:
         if node.op_type == "AveragePool" and attribute(node, "ceil_mode", 0):
             return False
         if node.op_type == "MatMul":
-            return self.weight(node) is None or self.constants[self.maker[node.input[1]].input[0]].ndim == 2
+            return self.weight(node) is None or self.multiplied(node).ndim == 2
         return bool(attribute(node, "auto_pad", b"NOTSET") == b"NOTSET")
 
 
@@ -175,6 +210,7 @@ def quantized_graph(model: onnx.ModelProto) -> QuantizedGraph:
         maker={name: node for node in model.graph.node for name in node.output},
         readers=readers,
         outputs=frozenset(each.name for each in model.graph.output),
+        opset=next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1),
     )
 
 

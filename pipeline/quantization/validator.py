@@ -160,9 +160,16 @@ def _sharing(graph: QuantizedGraph) -> Iterator[str]:
 
 
 def _axes(node: NodeProto, weight: NodeProto, graph: QuantizedGraph) -> Iterator[str]:
+    """Scales on another axis than that of the outputs, once the weight stands as it is multiplied."""
     pair, stored = graph.pair(weight), graph.constants[weight.input[0]]
-    outputs = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else stored.ndim - 1
-    if pair.scale.ndim and (pair.axis % stored.ndim != outputs or pair.scale.size != stored.shape[outputs]):
+    if not pair.scale.ndim:
+        return
+    fits = pair.scale.size == stored.shape[pair.axis % stored.ndim]
+    places = np.broadcast_to(pair.spread(np.arange(pair.scale.size), stored.ndim), stored.shape) if fits else stored
+    scales = graph.turned(node.input[1], places)  # which scale each weight has
+    outputs = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else scales.ndim - 1
+    of_each = np.moveaxis(scales, outputs, 0).reshape(scales.shape[outputs], -1)
+    if not fits or (of_each != np.arange(len(of_each))[:, None]).any():
         yield f"{name_of(node)}: its weight has scales on axis {pair.axis}; give it one per output, on axis {outputs}."
 
 

@@ -72,16 +72,18 @@ def worst_codes(model: onnx.ModelProto, node: str) -> np.ndarray:
     Of a convolution one place of the output sees them; around its window all is zero.
     """
     graph, product = _found(model, node)
-    weight = graph.weight(product)
-    if weight is None:
+    door = graph.dequantizer(product.input[0])
+    if graph.weight(product) is None:
         raise ValueError(f"{node} multiplies two activations: its worst case is not one of its weights.")
+    if door is None:
+        raise ValueError(f"{node} multiplies codes that are turned before: give the worst codes to what turns them.")
     worst = next(each for each in saturation(model) if each.node == node)
-    pair = graph.pair(graph.maker[product.input[0]])
-    stored = graph.constants[weight.input[0]]
+    pair = graph.pair(door)
+    stored = graph.multiplied(product)
     low, high = worst.codes
     channel = (stored if _output_first(product) else stored.T)[worst.channel].astype(np.int64)
     chosen = np.where((channel > 0) == (worst.worst_pair_sum > 0), high, low)
-    shape = _shape(model, graph.maker[product.input[0]].input[0])
+    shape = _shape(model, door.input[0])
     shift = SHIFT if pair.zero.dtype == np.int8 else 0
     codes = np.full(shape, int(pair.zero) + shift)
     if product.op_type == "Conv":
@@ -111,9 +113,10 @@ def layer_alone(model: onnx.ModelProto, node: str) -> onnx.ModelProto:
     step = next((each for each in graph.steps() if each.node is product), None)
     addition = step.addition if step is not None else None
     read_by = [*product.input, *(addition.input if addition is not None else [])]
-    before = [each for name in read_by if (each := graph.dequantizer(name)) is not None]
+    before = [each for name in read_by if (each := graph.dequantizer_behind(name)) is not None]
+    turns = [each for name in read_by for each in graph.turns(name)]
     after = [*reversed(step.clips), step.quantize] if step is not None else []
-    nodes = [*before, product, *([addition] if addition is not None else []), *after]
+    nodes = [*before, *turns, product, *([addition] if addition is not None else []), *after]
     result = nodes[-1].output[0]
     doors = {each.input[0]: each for each in before if each.input[0] not in graph.constants}
     zero = graph.pair(step.quantize).zero if step is not None else np.float32(0)
@@ -135,16 +138,17 @@ def layer_alone(model: onnx.ModelProto, node: str) -> onnx.ModelProto:
 
 
 def _saturation(node: NodeProto, graph: QuantizedGraph, highest_code: int) -> Saturation:
-    low, high = code_range(graph, node.input[0])
+    first, other = graph.dequantizer_behind(node.input[0]), graph.dequantizer_behind(node.input[1])
+    assert first is not None and other is not None  # an integer product
+    low, high = code_range(graph, first.output[0])
     high = min(high, highest_code)
-    weight = graph.weight(node)
-    if weight is None:
-        second = graph.pair(graph.maker[node.input[1]]).zero.dtype
+    if graph.weight(node) is None:
+        second = graph.pair(other).zero.dtype
         limits = np.iinfo(second)
         worst = max((2 * high * limits.min, 2 * high * limits.max), key=abs)
         outside = second == np.int8 and not -32768 <= worst <= 32767
         return Saturation(name_of(node), 0, (low, high), int(worst), bool(outside), not outside)
-    stored = graph.constants[weight.input[0]]
+    stored = graph.multiplied(node)
     rows = stored if _output_first(node) else np.swapaxes(stored, -1, -2).reshape(-1, stored.shape[-2])  # (K, C, …)
     pairs = np.concatenate(list(code_pairs(rows)), axis=1)  # (K, n, 2)
     sums = np.maximum(pairs * low, pairs * high).sum(2).max(1)  # (K,)
@@ -195,7 +199,8 @@ def _alike(one: Pair, other: Pair) -> bool:
 
 
 def _is_integer(node: NodeProto, graph: QuantizedGraph) -> bool:
-    return node.op_type in PRODUCTS and all(graph.dequantizer(name) is not None for name in node.input[:2])
+    """Whether a runtime may multiply codes: it also finds them behind what only turns them."""
+    return node.op_type in PRODUCTS and all(graph.dequantizer_behind(name) is not None for name in node.input[:2])
 
 
 def _output_first(node: NodeProto) -> bool:

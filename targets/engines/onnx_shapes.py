@@ -20,3 +20,12 @@ def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type, node.domain = STANDARD[node.op_type], ""
             del node.input[1:]
     return shape_inference.infer_shapes(known)
+
+
+def fixed_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The inferred shapes by name; an axis without a fixed length is 0."""
+    known = with_shapes(model).graph
+    return {
+        each.name: tuple(axis.dim_value for axis in each.type.tensor_type.shape.dim)
+        for each in (*known.value_info, *known.output)
+    }
