@@ -44,6 +44,9 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "openvino": ("targets/engines/", "pipeline/handover/run.py"),
     "tensorrt": ("targets/on_device/",),
+    # Its process alone: the compiler may end the one it runs in. The wheels have no module of the first name.
+    "tensorrt_rtx": (),
+    "tensorrt_rtx_bindings": ("targets/engines/tensorrt_rtx_build.py",),
     # On a device the clock is its own.
     "time": ("targets/stopwatch.py", "targets/on_device/"),
     "torch_pruning": ("pipeline/pruning/",),
