@@ -12,7 +12,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.asked import Asked
+    from targets.reach.device import Device
 
 from pipeline.arguments import command_parser, flags_from, own_version
 
@@ -211,10 +217,20 @@ def _compress(flags: argparse.Namespace) -> int:
     from pipeline.asked import asked_from
 
     asked = asked_from(flags)  # before torch is loaded, which takes seconds
+    if asked.device is None:
+        return _planned(flags, asked, None)
+    from pipeline.reached_device import DEVICES_FILE, reached
+
+    with reached(asked.device, config=Path.home() / DEVICES_FILE) as device:
+        return _planned(flags, asked, device)
+
+
+def _planned(flags: argparse.Namespace, asked: "Asked", device: "Device | None") -> int:
+    """Run what was asked for, on the device that was reached, or here."""
     from pipeline.plan import plan_from
     from pipeline.printing import dry_run_text, result_text
 
-    plan = plan_from(asked)
+    plan = plan_from(asked, device=device)
     if flags.dry_run:
         dry = dry_run_text(plan)
         sys.stdout.write(json.dumps(dry.as_json, indent=1) + "\n" if flags.json else dry.text)
@@ -229,6 +245,10 @@ def _compress(flags: argparse.Namespace) -> int:
     devices, hosts = processes(asked.devices)
     leads = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
     progress = progress_on(sys.stderr) if leads else Quiet()
+    if device is not None:
+        from pipeline.reached_device import heard
+
+        device.listener = partial(heard, progress)
     try:
         with locked(plan.out) if leads else nullcontext():
             if plan.fresh and leads:

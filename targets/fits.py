@@ -48,9 +48,8 @@ def nvidia_gpu(name: str) -> Fits:
     """A machine with this GPU, as nvidia-smi names it."""
 
     def why_not(facts: Facts) -> str:
-        gpu = facts.get("gpu")
-        found = str(gpu.get("name") or "") if isinstance(gpu, Mapping) else str(gpu or "")
-        if name.lower() in found.lower().replace("-", " ").split() or name.lower() in found.lower():
+        found = str(facts.get("gpu") or "")
+        if f" {name.lower()} " in f" {found.lower().replace('-', ' ')} ":  # A10 is no A100, and no A10G
             return ""
         return f"its GPU is {found}" if found else "it has no NVIDIA GPU that nvidia-smi names"
 

@@ -149,7 +149,7 @@ def hand_over(place: Path, watch: Watch) -> bool:
         with (place / name).open("rb") as file:
             emit({"event": "file", "bytes": (place / name).stat().st_size, "sha256": sha256_of(file)})
             file.seek(0)
-            for chunk in iter(lambda: file.read(CHUNK), b""):  # noqa: B023 - it is read before the next one is opened
+            for chunk in iter(lambda: file.read(CHUNK), b""):
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
 

@@ -1,8 +1,8 @@
 """Files that were sent to this device, kept by their content so that nothing is sent twice.
 
-    FOLDER/blobs/SHA256         a file, whole. Never written again: its time of change is set to 0, so that a job which
-                                wrote into one (they are linked into the jobs' folders) is found out
-    FOLDER/blobs/SHA256.part    one that is still to come; the next attempt goes on behind its last byte
+FOLDER/blobs/SHA256         a file, whole. Never written again: its time of change is set to 0, so that a job which
+                            wrote into one (they are linked into the jobs' folders) is found out
+FOLDER/blobs/SHA256.part    one that is still to come; the next attempt goes on behind its last byte
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 from targets.measurement import Conditions
 from targets.reach.reached import is_emulated
 
-KEPT = ("board", "module", "l4t", "jetpack", "gpu", "tensorrt", "cuda", "power_mode", "emulated", "trtexec")
+KEPT = ("board", "l4t", "gpu", "compute_capability", "tensorrt", "cuda", "power_mode", "emulated", "jetson")
 
 
 def conditions_there(

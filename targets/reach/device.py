@@ -52,6 +52,7 @@ class Device:
     """Close it when done, or use it as a context manager.
 
     patience_s: how long it is waited for when the link is lost; 0 for not at all
+    listener: who hears what jobs say, where nobody else is named
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Device:
         self.transport = transport
         self.patience_s = patience_s
         self._part = content_of(PART, packed() if part is None else part)
+        self.listener: OnEvent | None = None
         self._facts: dict[str, Any] | None = None
         self._reached = False
 
@@ -108,7 +110,7 @@ class Device:
             raise ValueError("files are fetched into a folder: name one")
         contents = [content_of(checked_name(name), path) for name, path in files.items()]
         order = Order(what, dict(job), [*contents, self._part], tuple(fetch), into, limit_s)
-        tell = on_event or _silent
+        tell = on_event or self.listener or _silent
         try:
             ended = self._attempt(order, tell)
         except DeviceLost as lost:

@@ -31,7 +31,7 @@ def version_in(facts: Mapping[str, Any], runtime: str) -> str | None:
 def identity_of(device: Reached) -> list[Any]:
     """What makes results of one device stay those of that device: its name, board, processors and runtimes."""
     facts = device.facts()
-    return [facts.get(name) for name in ("hostname", "board", "module", "cpu", "cpu_features", "l4t", "power_mode")]
+    return [facts.get(name) for name in ("hostname", "board", "gpu", "cpu", "cpu_features", "l4t", "power_mode")]
 
 
 def is_emulated(facts: Mapping[str, Any]) -> bool:

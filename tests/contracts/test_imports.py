@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("commands", "printing"),
     ("compress", "bundle", "manifest", "measure", "verify", "report", "foreseen"),
-    ("recipes",),
+    ("recipes", "reached_device"),
     ("plan", "journey", "once", "asked", "post_training", "recipe_from_onnx"),
     ("recipe", "find_recipe"),
     ("stages",),

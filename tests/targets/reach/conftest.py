@@ -22,7 +22,7 @@ from targets.reach.device_part import packed
 SSHD_PLACES = "/usr/sbin:/usr/local/sbin:/sbin"
 
 # What does the jobs in these tests, in place of our own part: a test double that says so, and is started like the part.
-DOUBLE = '''
+DOUBLE = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -55,7 +55,7 @@ elif what == "fail":
     sys.exit(1)
 elif what == "crash":
     raise RuntimeError("by itself")
-'''
+"""
 
 
 @dataclass
