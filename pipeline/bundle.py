@@ -1,6 +1,6 @@
 """The folder that a run hands over: an engine that answers by itself, and the evidence of what it does.
 
-A bundle is a flat folder without links, readable by everyone, without a path of the machine that made it. Schema 1:
+A bundle is a folder without links, readable by everyone, without a path of the machine that made it. Schema 1:
 
     manifest.json   everything below, as JSON
     SHA256SUMS      the digest of every other file, manifest.json included: `sha256sum -c SHA256SUMS`
@@ -11,6 +11,8 @@ A bundle is a flat folder without links, readable by everyone, without a path of
     examples.npz    the first 16 test inputs: inputs (16, …) as the network takes them, float32, int64 or int32;
                     outputs, what the engine answers to them, asked all at once, several outputs flattened and side by
                     side; labels, int64 (16,), where there are classes
+    to_finish/, build_on_device.py, on_device.pyz     only where no device was given: what it needs to build and measure
+                    the engine by itself (to_finish.py) · evidence/: what it left (finish_bundle.py)
     run.py, …       answers image files with the engine; stands alone, with the files it imports beside it
     result.json     the `--json` output of the run (schema in journey.py)
     report.html     the report for a browser or a printer · report.md: the same as text
@@ -59,6 +61,7 @@ from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
 from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
+from pipeline.to_finish import write_what_is_to_finish
 from targets.engines.elsewhere import beside_engine
 from targets.runner import Engine
 
@@ -108,6 +111,8 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
     write_json(folder / "labels.json", list(dataset.labels))
     runtime = plan.target.engine_of(last.facts.get("runtime"))
     write_examples(folder / "examples.npz", engine, plan, dataset, runtime=runtime, kind=taken_by(onnx_file(last)).kind)
+    if not plan.target.is_here() and plan.target.answers:
+        write_what_is_to_finish(folder, plan, journey, dataset)
     result = journey.as_json(target=plan.target.name, recipe=plan.recipe.name, seed=plan.seed, bundle=".")
     write_json(folder / "result.json", finite(portable(result, places=places_of(plan))))
     manifest = manifest_from(plan, journey, dataset=dataset, engine=engine)

@@ -49,18 +49,19 @@ commands (`compress COMMAND --help` explains each):
   targets   the devices there are            init     write a recipe for your network and pictures
   recipes   the built-in recipes             verify   check a bundle
   doctor    what this machine can do         run      answer files with a bundle's engine
+  build     finish a bundle on its device
 """
 
 SHORT_USAGE = """\
 usage: compress --target NAME [--recipe NAME|FILE] [--data DIR] [--out DIR] [budgets] [--json]
        compress MODEL.onnx --target NAME --data DIR
-       compress targets | recipes | init | verify | run | doctor
+       compress targets | recipes | init | verify | run | build | doctor
 
   compress --target x86-cpu     the built-in recipe on this machine, about three minutes
   compress --help               everything else
 """
 
-COMMANDS = ("targets", "recipes", "init", "verify", "run", "doctor")
+COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,6 +125,10 @@ def _dispatch(arguments: list[str]) -> int:
             from pipeline.commands.run_command import run
 
             return run(rest)
+        case "build":
+            from pipeline.commands.build_command import build
+
+            return build(rest)
         case "doctor":
             from pipeline.commands.doctor import doctor
 

@@ -16,6 +16,7 @@ from pipeline.store import file_digest
 
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
+SIGNATURE = "SHA256SUMS.sig"  # who vouches for it, where somebody does: `ssh-keygen -Y sign -n edge-compress`
 SCHEMA = 1
 CACHE = "__pycache__"  # python run.py leaves one behind; it is not part of the bundle
 REPAIR = "Copy the bundle again from where it was made, or run `compress` again."
@@ -99,7 +100,7 @@ def files_in(folder: Path) -> list[str]:
 
 def digests_of(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder`, by name; the two lists of digests themselves are left out."""
-    return {name: file_digest(folder / name) for name in files_in(folder) if name not in (MANIFEST, SUMS)}
+    return {name: file_digest(folder / name) for name in files_in(folder) if name not in (MANIFEST, SUMS, SIGNATURE)}
 
 
 def sums_text(listed: Mapping[str, str], *, manifest: str) -> str:
@@ -108,23 +109,26 @@ def sums_text(listed: Mapping[str, str], *, manifest: str) -> str:
     return "\n".join([*lines, f"{manifest}  {MANIFEST}"]) + "\n"
 
 
-def refuse_damaged(folder: Path, manifest: Mapping[str, Any]) -> int:
+def refuse_damaged(folder: Path, manifest: Mapping[str, Any], *, beside: tuple[str, ...] = ()) -> int:
     """Hold every file against its digest; how many there are.
+
+    beside: beginnings of names that may lie there without being listed
 
     Raises:
         BundleRefused: naming every file that is missing, changed, or there without being listed.
     """
     try:
-        return _refuse_damaged(folder, manifest["files"])
+        return _refuse_damaged(folder, manifest["files"], beside)
     except OSError as error:
         raise BundleRefused(f"the bundle {folder} cannot be read ({error}). {REPAIR}") from error
 
 
-def _refuse_damaged(folder: Path, listed: Mapping[str, str]) -> int:
+def _refuse_damaged(folder: Path, listed: Mapping[str, str], beside: tuple[str, ...]) -> int:
     missing = [name for name in listed if not (folder / name).is_file()]
     changed = [name for name in listed if name not in missing and file_digest(folder / name) != listed[name]]
     there = files_in(folder)
-    unlisted = [name for name in there if name not in listed and name not in (MANIFEST, SUMS)]
+    own = (MANIFEST, SUMS, SIGNATURE)
+    unlisted = [name for name in there if name not in listed and name not in own and not name.startswith(beside)]
     if SUMS not in there:
         missing.append(SUMS)
     else:

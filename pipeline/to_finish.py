@@ -38,12 +38,12 @@ FOLDER = "to_finish"
 MOST_BYTES = 512_000_000
 PART, STARTER = "on_device.pyz", "build_on_device.py"
 METRICS = {"top1": top1, "top5": top5}
-STARTS = '''"""Finish this bundle on the device it is for: build its engine, measure and ask it, and write down what came of it.
+STARTS = '''"""Finish this bundle on the device it is for: build its engine, measure it, ask it, keep what came of it.
 
     python3 build_on_device.py --help
 
-Needs Python 3.8 and the runtime that the bundle names, and nothing else. What it does is in on_device.pyz, a zip file of
-plain Python.
+Needs Python 3.8 and the runtime that the bundle names, and nothing else. What it does is in on_device.pyz, a zip
+file of plain Python.
 """
 
 import sys
@@ -78,9 +78,12 @@ def write_what_is_to_finish(folder: Path, plan: Plan, journey: Journey, dataset:
         engines[name] = _written(folder, name, mode, model, plan.target.scheme(), handed_over=not engines)
     count = most_inputs(dataset)
     inputs = inputs_for_network(dataset, dataset.test.inputs[:count]).astype(kind, copy=False)
-    with written_atomically(folder / FOLDER / "inputs.raw.gz") as beside, beside.open("wb") as file:
-        with gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="") as packed_inputs:
-            packed_inputs.write(np.ascontiguousarray(inputs).tobytes())
+    with (
+        written_atomically(folder / FOLDER / "inputs.raw.gz") as beside,
+        beside.open("wb") as file,
+        gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="") as squeezed,
+    ):
+        squeezed.write(np.ascontiguousarray(inputs).tobytes())
     metric = next((name for name, metric in METRICS.items() if metric is plan.recipe.metric), None)
     order = {
         "schema": SCHEMA, "target": plan.target.name, "runtime": runtime_of(plan),

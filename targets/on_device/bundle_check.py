@@ -54,7 +54,7 @@ def refuse_unsigned(bundle: Path, signers: Path) -> None:
     sums = (bundle / SUMS).read_bytes()
     find = ["ssh-keygen", "-Y", "find-principals", "-s", str(bundle / SIGNATURE), "-f", str(signers)]
     try:
-        found = subprocess.run(find, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        found = subprocess.run(find, capture_output=True, timeout=60)
         who = found.stdout.decode("utf-8", "replace").strip().splitlines()
         check = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", who[0] if who else "nobody"]
         check += ["-n", NAMESPACE, "-s", str(bundle / SIGNATURE)]

@@ -3,7 +3,7 @@
 `to_finish/order.json` of the bundle says what is wanted:
 
     schema 1 · target · runtime (tensorrt, onnxruntime) · threads, seed, samples
-    engines     name → {"mode": "int8" or "float", "onnx": file, "float16": the same with its floats in float16, or null}
+    engines     name → {"mode": "int8" or "float", "onnx": file, "float16": the same with floats in float16, or null}
     inputs      {"file": gzipped raw numbers, "name", "dtype", "shape"} · measured: how many of them a timing asks, 1
 
 What came of it is one dictionary, the evidence:

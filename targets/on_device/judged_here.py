@@ -1,7 +1,8 @@
 """Budgets of time, judged on the device by order statistics; nothing is assumed of how times are distributed.
 
-David & Nagaraja 2003, "Order Statistics", section 7.1, as in targets/intervals.py, without numpy. With B ~ Binomial(n, q)
-and x₁ ≤ … ≤ xₙ: high = x_r for the smallest r with P(B ≤ r−1) ≥ c, low = x_l for the largest l with P(B ≤ l−1) ≤ 1 − c.
+David & Nagaraja 2003, "Order Statistics", section 7.1, as in targets/intervals.py, without numpy. With
+B ~ Binomial(n, q) and x₁ ≤ … ≤ xₙ: high = x_r for the smallest r with P(B ≤ r−1) ≥ c, low = x_l for the largest l
+with P(B ≤ l−1) ≤ 1 − c.
 
 Letters: n samples, q quantile, c confidence.
 """
@@ -109,7 +110,7 @@ def right_answers(output: Mapping[str, Any], folder: Path, labels: Sequence[int]
     values = floats(output, folder)
     classes = len(values) // len(labels)
     rows = (values[start : start + classes] for start in range(0, len(values), classes))
-    return sum(max(range(classes), key=row.__getitem__) == label for row, label in zip(rows, labels))
+    return sum(max(range(classes), key=row.__getitem__) == label for row, label in zip(rows, labels))  # noqa: B905 - 3.8
 
 
 def floats(output: Mapping[str, Any], folder: Path) -> array[float]:
