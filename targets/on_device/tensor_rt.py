@@ -6,7 +6,6 @@ setting "with" ("trtexec", "python") takes one of the two and no other.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +14,7 @@ import targets.on_device.tensor_rt_exec as by_trtexec
 import targets.on_device.tensor_rt_python as by_python
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.tensor_rt_exec import JETPACK, find_trtexec
+from targets.on_device.tensor_rt_python import find_python
 
 
 def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -47,11 +47,12 @@ def _way(job: dict[str, Any], *, rather_python: bool = False) -> ModuleType:
     if asked not in (None, "trtexec", "python"):
         raise OnDeviceFailure("usage", f"the job asks for TensorRT with {asked!r}; known are trtexec and python.")
     trtexec = asked != "python" and find_trtexec() is not None
-    python = asked != "trtexec" and find_spec("tensorrt") is not None
+    wanted = rather_python or not trtexec
+    python = wanted and asked != "trtexec" and find_python() is not None
     if not trtexec and not python:
         raise OnDeviceFailure(
             "missing",
             f"TensorRT is not on the device: no {asked or 'trtexec, and no Python package tensorrt'}, looked for on "
             f"the PATH, at {JETPACK}, and by this Python. Install NVIDIA's tensorrt packages there.",
         )
-    return by_python if python and (rather_python or not trtexec) else by_trtexec
+    return by_python if python else by_trtexec

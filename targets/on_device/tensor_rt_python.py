@@ -1,1 +1,151 @@
-"""TensorRT through the device's own Python package."""
+"""TensorRT through the device's own Python package: the five functions of a runtime, each in a process of its own.
+
+A builder may be killed for its memory and a plan may end the process that opens it, so nothing of TensorRT runs in the
+process of the job: it asks a child (`tensor_rt_child.py`), hands on its progress, and puts its end into words.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from targets.on_device.events import emit
+from targets.on_device.failures import OnDeviceFailure
+from targets.on_device.own_child import python_command, run_lines
+from targets.on_device.runtimes_here import SYSTEM_PYTHON, TENSORRT, probed
+from targets.on_device.tensor_rt_identity import (
+    check_identity,
+    identity_of_build,
+    own_identity,
+    timing_cache_of,
+    workspace_of,
+)
+from targets.on_device.tensor_rt_layers import counts, layer_rows, with_times
+from targets.on_device.tensor_rt_rounds import Timed, rounds
+from targets.on_device.tensor_rt_state import facts_of
+from targets.on_device.tensor_rt_versions import OLDEST_IN_PYTHON, runtime_name, version_from_name
+from targets.on_device.trtexec_log import Log, ended_badly
+
+CHILD = "targets.on_device.tensor_rt_child:main"
+EVENT = '{"event": "progress"'
+
+
+def find_python() -> str | None:
+    """The interpreter whose `import tensorrt` works: this one, or the system's."""
+    for python in (None, SYSTEM_PYTHON):
+        if (python is None or Path(python).exists()) and "version" in probed(TENSORRT, python=python):
+            return python or ""
+    return None
+
+
+def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """ONNX → engine, with the list of its layers and the identity that it carries."""
+    settings, facts, here = job.get("settings") or {}, facts_of(job), _here(folder)
+    version = version_from_name(here["version"])
+    own = own_identity(version, facts)
+    cache, workspace = timing_cache_of(settings, folder, own=own, power_mode=facts.get("power_mode")), None
+    workspace = workspace_of(settings, facts)
+    asked = {
+        "onnx": job["onnx"], "engine": job["engine"], "settings": settings, "workspace_mb": workspace,
+        "timing_cache": str(cache),
+    }  # fmt: skip
+    found = _child("build", asked, folder, what=f"build {job['onnx']}")
+    rows = layer_rows(found["information"])
+    return {
+        "engine": job["engine"], "runtime": runtime_name(version), "seconds": found["seconds"], "layers": rows,
+        "counts": counts(rows), "with": "python", "workspace_mb": workspace, "timing_cache": str(cache),
+        "warnings": found["warnings"], "files": [job["engine"]],
+        "identity": identity_of_build(folder / job["onnx"], own=own, settings=settings, seen=here),
+    }  # fmt: skip
+
+
+def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """All inputs in one process."""
+    _own(job, folder, [job["engine"]])
+    asked = {key: job.get(key) for key in ("engine", "inputs", "count", "settings")}
+    found = _child("answer", asked, folder, what="answer the inputs")
+    return {"outputs": found["outputs"], "digits": None, "with": "python"}
+
+
+def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Times of the engines in turns, each time in a fresh process, without and then with transfers."""
+    _own(job, folder, job["engines"])
+
+    def once(engine: str, *, transfers: bool, graph: bool) -> Timed:
+        asked = {
+            "engine": engine, "inputs": job.get("inputs") or [], "count": job.get("count"),
+            "settings": job.get("settings") or {}, "transfers": transfers, "graph": graph,
+        }  # fmt: skip
+        found = _child("times", asked, folder, what=f"run to be timed ({engine})")
+        return Timed(tuple(found["compute_ms"]), tuple(found["latency_ms"]), graph=found["graph"])
+
+    return {**rounds(job, folder, once), "with": "python"}
+
+
+def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The median time of each layer, in a run of its own."""
+    _own(job, folder, [job["engine"]])
+    asked = {key: job.get(key) for key in ("engine", "inputs", "count", "settings")}
+    found = _child("layers", asked, folder, what="run to have its layers timed")
+    times = {name: {"ms": ms, "statistic": "median"} for name, ms in found["median_ms"].items()}
+    rows = with_times(layer_rows(found["information"]), times)
+    return {"layers": rows, "counts": counts(rows), "with": "python"}
+
+
+def memory(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The peak of a process that opens the engine and answers once, and what the GPU's used memory grew by."""
+    _own(job, folder, [job["engine"]])
+    asked = {key: job.get(key) for key in ("engine", "inputs", "count", "settings")}
+    found = _child("memory", asked, folder, what="answer once")
+    gpu = max(0, found["gpu_bytes"])
+    return {
+        "peak_bytes": found["peak_rss_bytes"] + gpu, "system_bytes": found["peak_rss_bytes"], "gpu_bytes": gpu,
+        "what": "the peak of the process in the system's memory, Python's own included, and what the used memory of the "
+        "GPU grew by, whoever used it",
+        "with": "python",
+    }  # fmt: skip
+
+
+def _here(folder: Path) -> dict[str, Any]:
+    """{"version", "gpu", "compute_capability"}."""
+    found = _child("here", {}, folder, what="tell its version")
+    if version_from_name(found["version"]) < OLDEST_IN_PYTHON:
+        raise OnDeviceFailure(
+            "missing", f"the device's Python has TensorRT {found['version']}; it is used from 10.0 on. Install trtexec, "
+            "which older ones are used through.",
+        )  # fmt: skip
+    return found
+
+
+def _own(job: dict[str, Any], folder: Path, engines: list[str]) -> None:
+    """Every engine is this device's own, and there."""
+    own = own_identity(version_from_name(_here(folder)["version"]), facts_of(job))
+    for engine in engines:
+        check_identity(job, engine, own=own)
+        if not (folder / engine).is_file():
+            raise OnDeviceFailure("missing", f"there is no engine {engine} in {folder}.")
+
+
+def _child(name: str, asked: dict[str, Any], folder: Path, *, what: str) -> dict[str, Any]:
+    """One call of tensor_rt_child.py; what it leaves, with how long it took and the most memory it held."""
+    request, left, log = folder / f"{name}.asked.json", folder / f"{name}.left.json", Log()
+    request.write_text(json.dumps(asked), encoding="utf-8")
+    if left.exists():
+        left.unlink()
+
+    def on_line(line: str) -> None:
+        if line.startswith(EVENT):
+            emit(json.loads(line))
+        else:
+            log.read(line)
+
+    command = python_command(CHILD, [name, str(request), str(left)], python=find_python() or "")
+    ended = run_lines(command, folder=folder, on_line=on_line)
+    if left.is_file():
+        found: dict[str, Any] = json.loads(left.read_text(encoding="utf-8"))
+        if "failed" in found:
+            raise OnDeviceFailure(found["failed"], found["sentence"])
+        if ended.code == 0:
+            return {**found, "seconds": ended.seconds, "peak_rss_bytes": ended.peak_rss_bytes, "warnings": log.warnings}
+    raise ended_badly(log, ended, who="the builder" if name == "build" else "the engine", what=what)
