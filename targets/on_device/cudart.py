@@ -165,8 +165,8 @@ def open_cuda(library: str | None = None) -> Cuda:
             continue
         return Cuda(_signed(found, place))
     raise OnDeviceFailure(
-        "missing", f"CUDA's runtime library was not found: {library or ', '.join(NAMES)}, looked for where libraries lie "
-        "and below /usr/local/cuda. Install NVIDIA's cuda-cudart package.",
+        "missing", f"CUDA's runtime library was not found: {library or ', '.join(NAMES)}, looked for where libraries "
+        "lie and below /usr/local/cuda. Install NVIDIA's cuda-cudart package.",
     )  # fmt: skip
 
 

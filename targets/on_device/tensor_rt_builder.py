@@ -53,7 +53,8 @@ def build(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     if asked.get("workspace_mb"):
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, asked["workspace_mb"] * BYTES_PER_MIB)
     _load_times(config, Path(asked["timing_cache"]))
-    config.progress_monitor = _monitor()
+    monitor = _monitor()
+    config.progress_monitor = monitor
 
     plan: trt.IHostMemory = builder.build_serialized_network(network, config)
     if plan is None:

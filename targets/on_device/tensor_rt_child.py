@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def here(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Which TensorRT, on which GPU."""
-    return {"version": version_here(), **open_cuda(asked.get("cudart")).device()}
+    return {"version": version_here(), **open_cuda().device()}
 
 
 def answer(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def layers(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def memory(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What the used memory of the GPU grew by."""
-    cuda = open_cuda(asked.get("cudart"))
+    cuda = open_cuda()
     before = cuda.used_bytes()
     session = _session(asked, folder)
     _filled(session, asked, folder)
@@ -75,7 +75,7 @@ def memory(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _session(asked: dict[str, Any], folder: Path) -> Session:
-    return open_session(folder / asked["engine"], open_cuda(asked.get("cudart")))
+    return open_session(folder / asked["engine"], open_cuda())
 
 
 def _filled(session: Session, asked: dict[str, Any], folder: Path) -> None:

@@ -41,16 +41,17 @@ def find_python() -> str | None:
 
 def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """ONNX → engine, with the list of its layers and the identity that it carries."""
-    settings, facts, here = job.get("settings") or {}, facts_of(job), _here(folder)
+    settings, facts, python = job.get("settings") or {}, facts_of(job), _python()
+    here = _here(python, folder)
     version = version_from_name(here["version"])
     own = own_identity(version, facts)
-    cache, workspace = timing_cache_of(settings, folder, own=own, power_mode=facts.get("power_mode")), None
+    cache = timing_cache_of(settings, folder, own=own, power_mode=facts.get("power_mode"))
     workspace = workspace_of(settings, facts)
     asked = {
         "onnx": job["onnx"], "engine": job["engine"], "settings": settings, "workspace_mb": workspace,
         "timing_cache": str(cache),
     }  # fmt: skip
-    found = _child("build", asked, folder, what=f"build {job['onnx']}")
+    found = _child(python, "build", asked, folder, what=f"build {job['onnx']}")
     rows = layer_rows(found["information"])
     return {
         "engine": job["engine"], "runtime": runtime_name(version), "seconds": found["seconds"], "layers": rows,
@@ -62,22 +63,22 @@ def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """All inputs in one process."""
-    _own(job, folder, [job["engine"]])
+    python = _own(job, folder, [job["engine"]])
     asked = {key: job.get(key) for key in ("engine", "inputs", "count", "settings")}
-    found = _child("answer", asked, folder, what="answer the inputs")
+    found = _child(python, "answer", asked, folder, what="answer the inputs")
     return {"outputs": found["outputs"], "digits": None, "with": "python"}
 
 
 def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Times of the engines in turns, each time in a fresh process, without and then with transfers."""
-    _own(job, folder, job["engines"])
+    python = _own(job, folder, job["engines"])
 
     def once(engine: str, *, transfers: bool, graph: bool) -> Timed:
         asked = {
             "engine": engine, "inputs": job.get("inputs") or [], "count": job.get("count"),
             "settings": job.get("settings") or {}, "transfers": transfers, "graph": graph,
         }  # fmt: skip
-        found = _child("times", asked, folder, what=f"run to be timed ({engine})")
+        found = _child(python, "times", asked, folder, what=f"run to be timed ({engine})")
         return Timed(tuple(found["compute_ms"]), tuple(found["latency_ms"]), graph=found["graph"])
 
     return {**rounds(job, folder, once), "with": "python"}
@@ -85,9 +86,9 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The median time of each layer, in a run of its own."""
-    _own(job, folder, [job["engine"]])
+    python = _own(job, folder, [job["engine"]])
     asked = {key: job.get(key) for key in ("engine", "inputs", "count", "settings")}
-    found = _child("layers", asked, folder, what="run to have its layers timed")
+    found = _child(python, "layers", asked, folder, what="run to have its layers timed")
     times = {name: {"ms": ms, "statistic": "median"} for name, ms in found["median_ms"].items()}
     rows = with_times(layer_rows(found["information"]), times)
     return {"layers": rows, "counts": counts(rows), "with": "python"}
@@ -95,39 +96,48 @@ def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def memory(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The peak of a process that opens the engine and answers once, and what the GPU's used memory grew by."""
-    _own(job, folder, [job["engine"]])
+    python = _own(job, folder, [job["engine"]])
     asked = {key: job.get(key) for key in ("engine", "inputs", "count", "settings")}
-    found = _child("memory", asked, folder, what="answer once")
+    found = _child(python, "memory", asked, folder, what="answer once")
     gpu = max(0, found["gpu_bytes"])
     return {
         "peak_bytes": found["peak_rss_bytes"] + gpu, "system_bytes": found["peak_rss_bytes"], "gpu_bytes": gpu,
-        "what": "the peak of the process in the system's memory, Python's own included, and what the used memory of the "
-        "GPU grew by, whoever used it",
+        "what": "the peak of the process in the system's memory, Python's own included, and what the used memory of "
+        "the GPU grew by, whoever used it",
         "with": "python",
     }  # fmt: skip
 
 
-def _here(folder: Path) -> dict[str, Any]:
+def _here(python: str, folder: Path) -> dict[str, Any]:
     """{"version", "gpu", "compute_capability"}."""
-    found = _child("here", {}, folder, what="tell its version")
+    found = _child(python, "here", {}, folder, what="tell its version")
     if version_from_name(found["version"]) < OLDEST_IN_PYTHON:
         raise OnDeviceFailure(
-            "missing", f"the device's Python has TensorRT {found['version']}; it is used from 10.0 on. Install trtexec, "
-            "which older ones are used through.",
+            "missing", f"the device's Python has TensorRT {found['version']}; it is used from 10.0 on. Install "
+            "trtexec, which older ones are used through.",
         )  # fmt: skip
     return found
 
 
-def _own(job: dict[str, Any], folder: Path, engines: list[str]) -> None:
-    """Every engine is this device's own, and there."""
-    own = own_identity(version_from_name(_here(folder)["version"]), facts_of(job))
+def _own(job: dict[str, Any], folder: Path, engines: list[str]) -> str:
+    """The interpreter to use, once every engine has been found to be this device's own."""
+    python = _python()
+    own = own_identity(version_from_name(_here(python, folder)["version"]), facts_of(job))
     for engine in engines:
         check_identity(job, engine, own=own)
         if not (folder / engine).is_file():
             raise OnDeviceFailure("missing", f"there is no engine {engine} in {folder}.")
+    return python
 
 
-def _child(name: str, asked: dict[str, Any], folder: Path, *, what: str) -> dict[str, Any]:
+def _python() -> str:
+    python = find_python()
+    if python is None:
+        raise OnDeviceFailure("missing", "no Python here can import tensorrt. Install NVIDIA's python3-libnvinfer.")
+    return python
+
+
+def _child(python: str, name: str, asked: dict[str, Any], folder: Path, *, what: str) -> dict[str, Any]:
     """One call of tensor_rt_child.py; what it leaves, with how long it took and the most memory it held."""
     request, left, log = folder / f"{name}.asked.json", folder / f"{name}.left.json", Log()
     request.write_text(json.dumps(asked), encoding="utf-8")
@@ -140,7 +150,7 @@ def _child(name: str, asked: dict[str, Any], folder: Path, *, what: str) -> dict
         else:
             log.read(line)
 
-    command = python_command(CHILD, [name, str(request), str(left)], python=find_python() or "")
+    command = python_command(CHILD, [name, str(request), str(left)], python=python)
     ended = run_lines(command, folder=folder, on_line=on_line)
     if left.is_file():
         found: dict[str, Any] = json.loads(left.read_text(encoding="utf-8"))

@@ -117,7 +117,8 @@ class Session:
         """Layer → median in ms."""
         self._repeat(self.run, self._warm_up(settings))
         times: dict[str, list[float]] = {}
-        self.context.profiler = _profiler(times)
+        profiler = _profiler(times)
+        self.context.profiler = profiler
         for _ in range(settings.get("profiled", PROFILED)):
             self.run()
         return {name: median(found) for name, found in times.items()}
@@ -203,8 +204,8 @@ def _place(engine: trt.ICudaEngine, name: str, cuda: Cuda) -> Place:
     shape = tuple(int(length) for length in engine.get_tensor_shape(name))
     if kind.name not in ITEM or not shape or min(shape) < 1:
         raise OnDeviceFailure(
-            "refused", f"{name} has the type {kind.name} and the shape {list(shape)}; fixed shapes of {', '.join(ITEM)} "
-            "are taken here.",
+            "refused", f"{name} has the type {kind.name} and the shape {list(shape)}; fixed shapes of "
+            f"{', '.join(ITEM)} are taken here.",
         )  # fmt: skip
     size = math.prod(shape) * ITEM[kind.name]
     return Place(name, str(kind.name), shape, cuda.allocate(size), cuda.pinned(size))
