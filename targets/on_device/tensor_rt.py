@@ -14,7 +14,7 @@ import targets.on_device.tensor_rt_exec as by_trtexec
 import targets.on_device.tensor_rt_python as by_python
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.tensor_rt_exec import JETPACK, find_trtexec
-from targets.on_device.tensor_rt_python import find_python
+from targets.on_device.tensor_rt_python import find_python, runtime_of
 
 
 def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -47,8 +47,9 @@ def _way(job: dict[str, Any], *, rather_python: bool = False) -> ModuleType:
     if asked not in (None, "trtexec", "python"):
         raise OnDeviceFailure("usage", f"the job asks for TensorRT with {asked!r}; known are trtexec and python.")
     trtexec = asked != "python" and find_trtexec() is not None
-    wanted = rather_python or not trtexec
-    python = wanted and asked != "trtexec" and find_python() is not None
+    wanted = asked != "trtexec" and (rather_python or not trtexec)
+    # where both are there, Python has to be of the TensorRT that built the engine
+    python = wanted and find_python(runtime_of(job) if trtexec else "") is not None
     if not trtexec and not python:
         raise OnDeviceFailure(
             "missing",

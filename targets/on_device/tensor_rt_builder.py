@@ -107,8 +107,10 @@ def _monitor() -> Any:
     def phase_finish(self: Any, phase_name: str) -> None:
         steps.pop(phase_name, None)
 
-    methods = {"phase_start": phase_start, "step_complete": step_complete, "phase_finish": phase_finish}
-    return type("Monitor", (trt.IProgressMonitor,), methods)()
+    return type(
+        "Monitor", (trt.IProgressMonitor,),
+        {"phase_start": phase_start, "step_complete": step_complete, "phase_finish": phase_finish},
+    )()  # fmt: skip
 
 
 def _information(content: bytes, logger: trt.Logger) -> str:

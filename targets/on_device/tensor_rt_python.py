@@ -7,6 +7,7 @@ process of the job: it asks a child (`tensor_rt_child.py`), hands on its progres
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,12 @@ CHILD = "targets.on_device.tensor_rt_child:main"
 EVENT = '{"event": "progress"'
 
 
-def find_python() -> str | None:
-    """The interpreter whose `import tensorrt` works: this one, or the system's."""
-    for python in (None, SYSTEM_PYTHON):
-        if (python is None or Path(python).exists()) and "version" in probed(TENSORRT, python=python):
-            return python or ""
+def find_python(runtime: str = "") -> str | None:
+    """The interpreter whose `import tensorrt` works: this one, or the system's; `runtime`: only one that has this."""
+    for python in (sys.executable, SYSTEM_PYTHON):
+        found = probed(TENSORRT, python=python) if Path(python).exists() else {}
+        if "version" in found and runtime in ("", runtime_name(version_from_name(found["version"]))):
+            return python
     return None
 
 
@@ -121,7 +123,7 @@ def _here(python: str, folder: Path) -> dict[str, Any]:
 
 def _own(job: dict[str, Any], folder: Path, engines: list[str]) -> str:
     """The interpreter to use, once every engine has been found to be this device's own."""
-    python = _python()
+    python = _python(runtime_of(job))
     own = own_identity(version_from_name(_here(python, folder)["version"]), facts_of(job))
     for engine in engines:
         check_identity(job, engine, own=own)
@@ -130,8 +132,14 @@ def _own(job: dict[str, Any], folder: Path, engines: list[str]) -> str:
     return python
 
 
-def _python() -> str:
-    python = find_python()
+def runtime_of(job: dict[str, Any]) -> str:
+    """What built the engine of this job, or one of its engines."""
+    identities = [job.get("identity"), *(job.get("identities") or {}).values()]
+    return next((str(each["runtime"]) for each in identities if each and each.get("runtime")), "")
+
+
+def _python(runtime: str = "") -> str:
+    python = find_python(runtime) or find_python()
     if python is None:
         raise OnDeviceFailure("missing", "no Python here can import tensorrt. Install NVIDIA's python3-libnvinfer.")
     return python
