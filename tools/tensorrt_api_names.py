@@ -29,6 +29,7 @@ ORIGIN = (
 )
 MODULE = "trt"
 BASES = {"ILayer", "ITensor"}  # what was removed from these was removed from every layer
+TABLES = {"ITEM": "DataType"}
 OF_ENUMS = {"name", "value"}  # every enum of the bindings has them; the dumps list the values alone
 
 
@@ -179,9 +180,19 @@ def read(sources: list[Path]) -> tuple[list[Use], list[str]]:
         }  # fmt: skip
         reader = Reader(path.name, limits, told_fields)
         reader.block(tree.body, {}, {})
-        uses += reader.uses
+        uses += [*reader.uses, *named_in_tables(tree, path.name)]
         untold += reader.untold
     return uses, untold
+
+
+def named_in_tables(tree: ast.Module, file: str) -> list[Use]:
+    """Names that stand in a table as text: the keys of ITEM are types."""
+    return [
+        Use(TABLES[node.targets[0].id], str(getattr(key, "value", None)), f"{file}:{node.lineno}")
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in TABLES
+        for key in getattr(node.value, "keys", [])
+    ]
 
 
 def constants(tree: ast.Module) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 BYTES_PER_MIB = 1024 * 1024
 
 
-def version_here() -> str:
-    """The version of the package."""
-    import tensorrt as trt
-
-    return str(trt.__version__)
-
-
-def build(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
+def built(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     """{"information"}: what the inspector says of the engine, which lies in the folder."""
     import tensorrt as trt
 

@@ -15,7 +15,7 @@ from targets.on_device.cudart import open_cuda
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.main import write_whole
 from targets.on_device.tensor_rt_answers import Batches, Collected
-from targets.on_device.tensor_rt_builder import build, version_here
+from targets.on_device.tensor_rt_builder import built
 from targets.on_device.tensor_rt_session import Session, open_session
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def here(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Which TensorRT, on which GPU."""
-    return {"version": version_here(), **open_cuda().device()}
+def build(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """{"information"}, and on which GPU."""
+    return {**built(asked, folder), **open_cuda().device()}
 
 
 def answer(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -86,5 +86,5 @@ def _filled(session: Session, asked: dict[str, Any], folder: Path) -> None:
 
 
 ASKED: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
-    "here": here, "build": build, "answer": answer, "times": times, "layers": layers, "memory": memory,
+    "build": build, "answer": answer, "times": times, "layers": layers, "memory": memory,
 }  # fmt: skip

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from targets.on_device.events import emit
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.own_child import python_command, run_lines
 from targets.on_device.runtimes_here import SYSTEM_PYTHON, TENSORRT, probed
+from targets.on_device.tensor_rt_exec import JETPACK
 from targets.on_device.tensor_rt_identity import (
     check_identity,
     identity_of_build,
@@ -28,25 +30,37 @@ from targets.on_device.tensor_rt_state import facts_of
 from targets.on_device.tensor_rt_versions import OLDEST_IN_PYTHON, runtime_name, version_from_name
 from targets.on_device.trtexec_log import Log, ended_badly
 
+if TYPE_CHECKING:
+    from targets.on_device.tensor_rt_versions import Version
+
 CHILD = "targets.on_device.tensor_rt_child:main"
 EVENT = '{"event": "progress"'
 
 
-def find_python(runtime: str = "") -> str | None:
-    """The interpreter whose `import tensorrt` works: this one, or the system's; `runtime`: only one that has this."""
-    for python in (sys.executable, SYSTEM_PYTHON):
-        found = probed(TENSORRT, python=python) if Path(python).exists() else {}
-        if "version" in found and runtime in ("", runtime_name(version_from_name(found["version"]))):
-            return python
-    return None
+@dataclass(frozen=True)
+class Interpreter:
+    """One that can import tensorrt, and the version of that."""
+
+    place: str
+    version: Version
+
+
+def find_python(runtime: str = "") -> Interpreter | None:
+    """This interpreter, or the system's, whichever can import tensorrt; one that has this runtime comes first."""
+    found: list[Interpreter] = []
+    for place in (sys.executable, SYSTEM_PYTHON):
+        version = probed(TENSORRT, python=place).get("version") if Path(place).exists() else None
+        if version:
+            found.append(Interpreter(place, version_from_name(version)))
+            if runtime in ("", runtime_name(found[-1].version)):
+                return found[-1]
+    return found[0] if found else None
 
 
 def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """ONNX → engine, with the list of its layers and the identity that it carries."""
     settings, facts, python = job.get("settings") or {}, facts_of(job), _python()
-    here = _here(python, folder)
-    version = version_from_name(here["version"])
-    own = own_identity(version, facts)
+    own = own_identity(python.version, facts)
     cache = timing_cache_of(settings, folder, own=own, power_mode=facts.get("power_mode"))
     workspace = workspace_of(settings, facts)
     asked = {
@@ -56,10 +70,10 @@ def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     found = _child(python, "build", asked, folder, what=f"build {job['onnx']}")
     rows = layer_rows(found["information"])
     return {
-        "engine": job["engine"], "runtime": runtime_name(version), "seconds": found["seconds"], "layers": rows,
+        "engine": job["engine"], "runtime": runtime_name(python.version), "seconds": found["seconds"], "layers": rows,
         "counts": counts(rows), "with": "python", "workspace_mb": workspace, "timing_cache": str(cache),
         "warnings": found["warnings"], "files": [job["engine"]],
-        "identity": identity_of_build(folder / job["onnx"], own=own, settings=settings, seen=here),
+        "identity": identity_of_build(folder / job["onnx"], own=own, settings=settings, seen=found),
     }  # fmt: skip
 
 
@@ -110,21 +124,10 @@ def memory(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _here(python: str, folder: Path) -> dict[str, Any]:
-    """{"version", "gpu", "compute_capability"}."""
-    found = _child(python, "here", {}, folder, what="tell its version")
-    if version_from_name(found["version"]) < OLDEST_IN_PYTHON:
-        raise OnDeviceFailure(
-            "missing", f"the device's Python has TensorRT {found['version']}; it is used from 10.0 on. Install "
-            "trtexec, which older ones are used through.",
-        )  # fmt: skip
-    return found
-
-
-def _own(job: dict[str, Any], folder: Path, engines: list[str]) -> str:
+def _own(job: dict[str, Any], folder: Path, engines: list[str]) -> Interpreter:
     """The interpreter to use, once every engine has been found to be this device's own."""
     python = _python(runtime_of(job))
-    own = own_identity(version_from_name(_here(python, folder)["version"]), facts_of(job))
+    own = own_identity(python.version, facts_of(job))
     for engine in engines:
         check_identity(job, engine, own=own)
         if not (folder / engine).is_file():
@@ -138,14 +141,22 @@ def runtime_of(job: dict[str, Any]) -> str:
     return next((str(each["runtime"]) for each in identities if each and each.get("runtime")), "")
 
 
-def _python(runtime: str = "") -> str:
-    python = find_python(runtime) or find_python()
+def _python(runtime: str = "") -> Interpreter:
+    python = find_python(runtime)
     if python is None:
-        raise OnDeviceFailure("missing", "no Python here can import tensorrt. Install NVIDIA's python3-libnvinfer.")
+        raise OnDeviceFailure(
+            "missing", f"TensorRT is not on the device: no trtexec on the PATH or at {JETPACK}, and no Python package "
+            "tensorrt. Install NVIDIA's tensorrt packages there.",
+        )  # fmt: skip
+    if python.version < OLDEST_IN_PYTHON:
+        raise OnDeviceFailure(
+            "missing", f"the device's Python has {runtime_name(python.version)}; it is used from 10.0 on. Install "
+            "trtexec, which older ones are used through.",
+        )  # fmt: skip
     return python
 
 
-def _child(python: str, name: str, asked: dict[str, Any], folder: Path, *, what: str) -> dict[str, Any]:
+def _child(python: Interpreter, name: str, asked: dict[str, Any], folder: Path, *, what: str) -> dict[str, Any]:
     """One call of tensor_rt_child.py; what it leaves, with how long it took and the most memory it held."""
     request, left, log = folder / f"{name}.asked.json", folder / f"{name}.left.json", Log()
     request.write_text(json.dumps(asked), encoding="utf-8")
@@ -158,7 +169,7 @@ def _child(python: str, name: str, asked: dict[str, Any], folder: Path, *, what:
         else:
             log.read(line)
 
-    command = python_command(CHILD, [name, str(request), str(left)], python=python)
+    command = python_command(CHILD, [name, str(request), str(left)], python=python.place)
     ended = run_lines(command, folder=folder, on_line=on_line)
     if left.is_file():
         found: dict[str, Any] = json.loads(left.read_text(encoding="utf-8"))
