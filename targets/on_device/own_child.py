@@ -62,8 +62,8 @@ def run_lines(command: list[str], *, folder: Path, on_line: Callable[[str], None
     return Ended(process.returncode, time.perf_counter() - started, usage.ru_maxrss * BYTES_PER_KIB)
 
 
-def python_command(function: str, arguments: list[str]) -> list[str]:
-    """A fresh interpreter that calls `module:name` of this package with these arguments."""
+def python_command(function: str, arguments: list[str], *, python: str = "") -> list[str]:
+    """A fresh interpreter, this one where none is named, that calls `module:name` of this package."""
     module, name = function.split(":")
     lines = f"import sys; sys.path.insert(0, sys.argv[1]); from {module} import {name}; sys.exit({name}(sys.argv[2:]))"
-    return [sys.executable, "-c", lines, str(PACKAGE_ROOT), *arguments]
+    return [python or sys.executable, "-c", lines, str(PACKAGE_ROOT), *arguments]

@@ -6,7 +6,6 @@ setting "with" ("trtexec", "python") takes one of the two and no other.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,9 @@ from typing import Any
 import targets.on_device.tensor_rt_exec as by_trtexec
 import targets.on_device.tensor_rt_python as by_python
 from targets.on_device.failures import OnDeviceFailure
-from targets.on_device.tensor_rt_exec import JETPACK, find_trtexec
+from targets.on_device.tensor_rt_exec import find_trtexec
+from targets.on_device.tensor_rt_python import find_python, runtime_of
+from targets.on_device.tensor_rt_versions import runtime_name
 
 
 def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -47,11 +48,10 @@ def _way(job: dict[str, Any], *, rather_python: bool = False) -> ModuleType:
     if asked not in (None, "trtexec", "python"):
         raise OnDeviceFailure("usage", f"the job asks for TensorRT with {asked!r}; known are trtexec and python.")
     trtexec = asked != "python" and find_trtexec() is not None
-    python = asked != "trtexec" and find_spec("tensorrt") is not None
-    if not trtexec and not python:
-        raise OnDeviceFailure(
-            "missing",
-            f"TensorRT is not on the device: no {asked or 'trtexec, and no Python package tensorrt'}, looked for on "
-            f"the PATH, at {JETPACK}, and by this Python. Install NVIDIA's tensorrt packages there.",
-        )
-    return by_python if python and (rather_python or not trtexec) else by_trtexec
+    if asked == "python" or (asked is None and not trtexec):
+        return by_python
+    if rather_python and asked is None:  # it has to be of the TensorRT that built the engine
+        python = find_python(runtime_of(job))
+        if python is not None and runtime_name(python.version) == runtime_of(job):
+            return by_python
+    return by_trtexec

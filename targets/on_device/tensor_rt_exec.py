@@ -57,7 +57,7 @@ def find_trtexec() -> str | None:
 def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """ONNX → engine, with the list of its layers and the identity that it carries."""
     trtexec, version = _tool(folder)
-    settings, facts = job.get("settings") or {}, facts_of(job, folder)
+    settings, facts = job.get("settings") or {}, facts_of(job)
     own = own_identity(version, facts)
     cache = timing_cache_of(settings, folder, own=own, power_mode=facts.get("power_mode"))
     workspace = workspace_of(settings, facts)
@@ -186,7 +186,7 @@ def _tool(folder: Path) -> tuple[str, Version]:
 def _opened(job: dict[str, Any], folder: Path, engines: list[str]) -> tuple[str, Version]:
     """The tool, once every engine has been found to be this device's own."""
     trtexec, version = _tool(folder)
-    own = own_identity(version, facts_of(job, folder))
+    own = own_identity(version, facts_of(job))
     for engine in engines:
         check_identity(job, engine, own=own)
         if not (folder / engine).is_file():

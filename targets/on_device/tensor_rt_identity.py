@@ -45,8 +45,8 @@ def check_identity(job: dict[str, Any], engine: str, *, own: dict[str, Any]) -> 
             named = {"gpu": "the GPU", "compute_capability": "compute capability", "l4t": "L4T"}.get(key, f"the {key}")
             raise OnDeviceFailure(
                 "refused",
-                f"{engine} was built on another device: {named} was {theirs}, here it is {ours}. "
-                "Build it here; an engine is not carried from one device to another.",
+                f"{engine} was built elsewhere: {named} was {theirs}, here it is {ours}. "
+                "Build it here: an engine is not carried from one device, or TensorRT, to another.",
             )
 
 

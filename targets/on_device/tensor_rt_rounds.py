@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from targets.on_device.events import progress, says
 from targets.on_device.failures import OnDeviceFailure
-from targets.on_device.tensor_rt_state import state_of, unstable_of
+from targets.on_device.tensor_rt_state import held_clocks, state_of, unstable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ class Timed:
 
 
 def rounds(job: dict[str, Any], folder: Path, once: Callable[..., Timed]) -> dict[str, Any]:
-    """{"runs", "before", "after", "unstable"}; `once(engine, transfers=…, graph=…)` is one fresh process."""
+    """{"runs", "before", "after", "unstable", "clocks"}; `once(engine, transfers=…, graph=…)` is one fresh process."""
     settings, engines = job.get("settings") or {}, list(job["engines"])
     processes = int(settings.get("processes", PROCESSES))
     if not engines or processes < 1:
@@ -43,19 +43,25 @@ def rounds(job: dict[str, Any], folder: Path, once: Callable[..., Timed]) -> dic
     draw = random.Random(settings.get("seed", 0))
     graphs = dict.fromkeys(engines, bool(settings.get("graph", True)))
     runs: list[dict[str, Any]] = []
-    before = state_of(folder)
-    for process in range(processes):
-        for engine in draw.sample(engines, len(engines)):
-            compute = _timed(once, engine, graphs, transfers=False)
-            whole = _timed(once, engine, graphs, transfers=True)
-            runs.append({
-                "engine": engine, "process": process, "compute_ms": list(compute.compute_ms),
-                "latency_ms": list(whole.latency_ms), "graph": compute.graph, "graph_with_transfers": whole.graph,
-                "warnings": [*compute.warnings, *whole.warnings],
-            })  # fmt: skip
-            progress(len(runs), processes * len(engines), "processes timed")
-    after = state_of(folder)
-    return {"runs": runs, "before": before, "after": after, "unstable": unstable_of(runs, before, after)}
+    with held_clocks(job, folder) as clocks:
+        before = state_of(job)
+        for process in range(processes):
+            for engine in draw.sample(engines, len(engines)):
+                runs.append(_run(once, engine, graphs, process=process))
+                progress(len(runs), processes * len(engines), "processes timed")
+        after = state_of(job)
+    unstable = unstable_of(runs, before, after)
+    return {"runs": runs, "before": before, "after": after, "unstable": unstable, "clocks": clocks}
+
+
+def _run(once: Callable[..., Timed], engine: str, graphs: dict[str, bool], *, process: int) -> dict[str, Any]:
+    compute = _timed(once, engine, graphs, transfers=False)
+    whole = _timed(once, engine, graphs, transfers=True)
+    return {
+        "engine": engine, "process": process, "compute_ms": list(compute.compute_ms),
+        "latency_ms": list(whole.latency_ms), "graph": compute.graph, "graph_with_transfers": whole.graph,
+        "warnings": [*compute.warnings, *whole.warnings],
+    }  # fmt: skip
 
 
 def _timed(once: Callable[..., Timed], engine: str, graphs: dict[str, bool], *, transfers: bool) -> Timed:

@@ -36,7 +36,9 @@ REFUSALS = re.compile(
     r"|importer|ModelImporter|incompatible|deserializ|[Ss]erialization|magicTag|plan file"
 )
 # What says nothing that the line before it has not said.
-ECHOES = re.compile(r"--- (Begin|End) node ---|^(input|output|op_type|domain|name|attribute)\b|^[{}]|^ |^$")
+ECHOES = re.compile(
+    r"--- (Begin|End) node ---|(?:^|cpp:\d+: )(?:input|output|op_type|domain|name|attribute)\b|^[{}]|^ |^$"
+)
 NO_GRAPH = re.compile(r"useCudaGraph flag has been ignored|CUDA graph capture .*failed|not permitted under CUDA graph")
 NOISY = re.compile(r"locking GPU clock frequency|variance of .* is|coefficient of variance", re.I)
 ENQUEUE_BOUND = re.compile(r"may be bound by Enqueue Time")
@@ -62,7 +64,9 @@ class Log:
         block = BLOCK_NAME.match(text)
         if block and not self.node:
             self.node = block.group(1)
-        if kind in ("E", "F") and not ECHOES.search(text):
+        if not found and self.errors and self.errors[-1].endswith(":"):
+            self.errors[-1] += " " + text  # an error of 8.x goes on in the next line
+        elif kind in ("E", "F") and not ECHOES.search(text):
             self.errors.append(text)
         elif kind == "W" and len(self.warnings) < 100:
             self.warnings.append(text)
@@ -106,7 +110,8 @@ class Log:
 
     def complaint(self) -> str:
         """The first error in words, with the node's name where there is one."""
-        text = self.errors[0] if self.errors else (self.last[-1] if self.last else "it said nothing")
+        telling = [text for text in self.errors if not text.endswith(":")]  # where it happened alone says little
+        text = [*telling, *self.errors, *list(self.last)[-1:], "it said nothing"][0]
         node = self.node
         for pattern in NODE:
             for error in self.errors:
