@@ -41,7 +41,7 @@ def keep() -> int:
     """Do what the first line asks for; returns the exit code."""
     request = json.loads(sys.stdin.buffer.readline())
     emit({"event": "here"})
-    folder = Path(os.path.expanduser(request["folder"]))
+    folder = Path(request["folder"]).expanduser()
     does = {"hello": hello, "receive": receive, "run": run, "show": show, "clean": clean}
     try:
         does[request["do"]](folder, request)
@@ -80,7 +80,7 @@ def run(folder: Path, request: dict[str, Any]) -> None:
     if found:
         ended: dict[str, Any] = {"how": "done"}
     else:
-        command = [os.path.expanduser(request["python"]), PART, request["what"], str(place)]
+        command = [str(Path(request["python"]).expanduser()), PART, request["what"], str(place)]
         ended = watched(command, place, limit_s=request["limit_s"], watch=watch)
     if ended["how"] == "done":
         ended["result"] = json.loads((place / RESULT).read_text(encoding="utf-8"))
@@ -149,7 +149,7 @@ def hand_over(place: Path, watch: Watch) -> bool:
         with (place / name).open("rb") as file:
             emit({"event": "file", "bytes": (place / name).stat().st_size, "sha256": sha256_of(file)})
             file.seek(0)
-            for chunk in iter(lambda: file.read(CHUNK), b""):  # noqa: B023 - it is read before the next one is opened
+            for chunk in iter(lambda: file.read(CHUNK), b""):
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
 

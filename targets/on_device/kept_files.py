@@ -1,8 +1,8 @@
 """Files that were sent to this device, kept by their content so that nothing is sent twice.
 
-    FOLDER/blobs/SHA256         a file, whole. Never written again: its time of change is set to 0, so that a job which
-                                wrote into one (they are linked into the jobs' folders) is found out
-    FOLDER/blobs/SHA256.part    one that is still to come; the next attempt goes on behind its last byte
+FOLDER/blobs/SHA256         a file, whole. Never written again: its time of change is set to 0, so that a job which
+                            wrote into one (they are linked into the jobs' folders) is found out
+FOLDER/blobs/SHA256.part    one that is still to come; the next attempt goes on behind its last byte
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def append(file: BinaryIO, size: int) -> None:
     """So many bytes of standard input; ends this process when they stop coming, and leaves what came."""
     while size > 0:
         signal.alarm(SILENT_S)
-        chunk = sys.stdin.buffer.read1(min(size, CHUNK))
+        chunk = os.read(0, min(size, CHUNK))  # nothing is buffered: it was sent after our answer
         signal.alarm(0)
         if not chunk:
             file.flush()

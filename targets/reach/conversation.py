@@ -6,11 +6,12 @@ back what it changed.
 """
 
 import json
+import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -34,10 +35,11 @@ class Conversation:
 
     def __init__(self, transport: Transport, request: Mapping[str, Any], *, limit_s: float | None = None) -> None:
         self.transport = transport
-        self._errors = tempfile.TemporaryFile()  # not a pipe: a shared connection left open would hold it open too
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would be held open by a shared connection
         self._writing, self._over = threading.Lock(), threading.Event()
         self._limit_s = limit_s
         self._until_s: float | None = now_s() + ANSWERS_WITHIN_S
+        self._here = False
         self.process = transport.start(errors=self._errors.fileno())
         asked = {"folder": transport.folder, "python": transport.python, **request}
         self.send(keeper() + json.dumps(asked).encode() + b"\n")
@@ -50,6 +52,7 @@ class Conversation:
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
+        self._here = True
         self._until_s = None if self._limit_s is None else now_s() + self._limit_s + ANSWERS_WITHIN_S
         return self
 
@@ -58,7 +61,7 @@ class Conversation:
     ) -> None:
         assert self.process.stdin is not None
         self._over.set()
-        with self._writing, suppress(OSError):
+        with self._writing, _without_sigpipe(), suppress(OSError):
             self.process.stdin.close()
         drain = threading.Thread(target=self._drain, daemon=True)
         drain.start()
@@ -92,7 +95,7 @@ class Conversation:
     def send(self, content: bytes) -> bool:
         """Whether it could be sent; where not, the next event says why."""
         assert self.process.stdin is not None
-        with self._writing:
+        with self._writing, _without_sigpipe():
             try:
                 self.process.stdin.write(content)
                 self.process.stdin.flush()
@@ -124,6 +127,8 @@ class Conversation:
         self._errors.seek(0)
         finished = Finished(code, self._errors.read().decode("utf-8", "replace"))
         if self.transport.is_cut(finished):
+            if self._here:
+                return DeviceLost(f"The link to {shown} was lost.")
             refusal = self.transport.refusal(finished)
             return refusal or DeviceLost(str(self.transport.unreachable(finished)))
         lines = [line.strip() for line in finished.said.splitlines() if line.strip()]
@@ -155,3 +160,15 @@ class Conversation:
         with suppress(OSError, ValueError):
             while self.process.stdout.read(1 << 16):
                 pass
+
+
+@contextmanager
+def _without_sigpipe() -> Iterator[None]:
+    """Writing to a program that has ended fails, and does not end us: the command line lets SIGPIPE do that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        while signal.SIGPIPE in signal.sigpending():
+            signal.sigtimedwait({signal.SIGPIPE}, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

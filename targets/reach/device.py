@@ -197,7 +197,8 @@ class Device:
             except DeviceLost:
                 pause.wait(2)
         raise DeviceLost(
-            f"{shown} went away in the middle of a job and did not come back within {self.patience_s:.0f} s. {NOTHING_LOST}"
+            f"{shown} went away in the middle of a job, and did not come back within {self.patience_s:.0f} s. "
+            f"{NOTHING_LOST}"
         ) from lost
 
     def _not_kept(self, event: Mapping[str, Any]) -> TargetsError:
