@@ -4,7 +4,7 @@ It is not started from the file that is sent over: its source comes over standar
 JSON says what to do. The answers are lines of JSON on standard output.
 
     hello                          is anybody there?
-    receive sha256 bytes           a file follows on standard input, from where an earlier attempt was cut
+    receive files                  they follow on standard input, each from where an earlier attempt was cut
     run digest what job files …    one job, watched; then its files, as they are asked for
     show, clean                    what lies here; remove it
 
@@ -22,7 +22,6 @@ import shutil
 import sys
 import threading
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty
@@ -113,7 +112,7 @@ def sweep(jobs: Path, digest: str) -> tuple[Path, int] | None:
 
 def set_up(folder: Path, request: dict[str, Any]) -> tuple[Path, int]:
     """The job's own folder with its files, and its lock."""
-    place = folder / "jobs" / f"{request['digest']}-{uuid.uuid4().hex[:8]}"
+    place = folder / "jobs" / f"{request['digest']}-{os.urandom(4).hex()}"
     place.mkdir(mode=0o700)
     lock = lock_of(place / LOCK)
     assert lock is not None

@@ -150,8 +150,8 @@ class Device:
                 event = talk.event()
                 if event["event"] != "lacking":
                     return self._follow(talk, event, order, tell)
-            for digest in dict.fromkeys(event["sha256"]):
-                send(self.transport, next(each for each in order.contents if each.sha256 == digest), tell)
+            by_digest = {content.sha256: content for content in order.contents}
+            send(self.transport, [by_digest[digest] for digest in dict.fromkeys(event["sha256"])], tell)
         raise DeviceLost(f"{self.transport.shown}: what is sent there is removed by somebody else at once.")
 
     def _follow(self, talk: Conversation, event: dict[str, Any], order: Order, tell: OnEvent) -> dict[str, Any]:

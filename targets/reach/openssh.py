@@ -46,7 +46,7 @@ class OpenSsh:
 
     def start(self, *, errors: int) -> subprocess.Popen[bytes]:
         """Python there. It does not get this terminal's Ctrl-C: the job there is stopped before the link is cut."""
-        command = [*self._ssh(), "--", self.address.host, f"{self.python} -c '{FIRST_LINE}'"]
+        command = [*self._ssh(), "--", self.address.host, f"{self.python} -S -c '{FIRST_LINE}'"]
         try:
             return subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True

@@ -71,7 +71,7 @@ def test_the_same_file_is_sent_1_time_for_2_jobs(reached: Reached, given: dict[s
 def test_a_file_that_was_cut_after_2_of_3_mib_goes_on_from_there(reached: Reached, given: dict[str, Path]) -> None:
     device, _ = reached
     content = given["given"].read_bytes()
-    request = {"do": "receive", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    request = {"do": "receive", "files": [[hashlib.sha256(content).hexdigest(), len(content)]]}
     with Conversation(device.transport, request) as talk:
         assert talk.event() == {"event": "from", "bytes": 0}
         talk.send(content[: 2 * MIB])
