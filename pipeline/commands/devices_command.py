@@ -129,10 +129,11 @@ def _shown(told: Mapping[str, Any]) -> str:
         [
             f"{told['device']}:",
             *(f"  {name:<{width}}  {value}" for name, value in facts),
-            f"left there: {left['files']} files in {left['folder']}, {left['bytes'] / 1e6:.1f} MB, so that none is sent",
-            f"twice; {left['jobs']} jobs that are at work, or whose result was not fetched. `compress devices clean "
-            f"{told['device']}`",
-            f"removes all of it. {left['free_bytes'] / 1e9:.1f} GB are free there.",
+            f"left there, in {left['folder']}:",
+            f"  {left['files']} files that were sent, {left['bytes'] / 1e6:.1f} MB, so that none is sent twice",
+            f"  {left['jobs']} jobs that are at work, or whose result was not fetched",
+            f"  `compress devices clean {told['device']}` removes them",
+            f"  {left['free_bytes'] / 1e9:.1f} GB are free",
             "",
         ]
     )

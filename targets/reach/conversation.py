@@ -82,6 +82,8 @@ class Conversation:
         while True:
             event = self._event_or_none()
             if event is not None:
+                if event["event"] == "ended":
+                    self._until_s = None  # what comes back now may take as long as the link is slow
                 return event
 
     def read(self, count: int) -> bytes:

@@ -65,7 +65,8 @@ def keys_of(address: Address) -> Shown:
             raise DeviceMissing(
                 f"THE HOST KEY OF {address.shown} HAS CHANGED: {known_hosts} has another {key.kind} key than it shows "
                 f"now ({key.fingerprint}). It was set up anew, or somebody else answers in its place. Compare the "
-                f"fingerprint on the device itself; only if it is the same there: `ssh-keygen -R '{name}' -f {known_hosts}`."
+                "fingerprint on the device itself; only if it is the same there: "
+                f"`ssh-keygen -R '{name}' -f {known_hosts}`."
             )
     return Shown(name, known_hosts, keys, known=all(key.kind in known for key in keys))
 

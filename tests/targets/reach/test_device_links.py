@@ -112,7 +112,7 @@ def test_a_device_with_python_3_6_says_so(loopback_sshd: Any, board: Board) -> N
     # A stand-in for an old Python: this one, told that it is of 2016 before it reads what is sent to it.
     program = f"import sys; sys.version_info = (3, 6, 9, 'final', 0); exec(sys.argv[3])"  # noqa: F541
     wrapper = loopback_sshd.root / "old_python"
-    wrapper.write_text(f"#!/bin/sh\nexec {sys.executable} -c \"{program}\" \"$@\"\n")
+    wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}" "$@"\n')
     wrapper.chmod(0o755)
     loopback_sshd.name_it(python=str(wrapper))
     with pytest.raises(DeviceMissing, match=r"is Python 3\.6; 3\.8 or later is needed"):
@@ -122,7 +122,7 @@ def test_a_device_with_python_3_6_says_so(loopback_sshd: Any, board: Board) -> N
 def test_a_device_that_can_keep_0_more_than_512_kib_is_full(loopback_sshd: Any, board: Board, tmp_path: Path) -> None:
     # A stand-in for a full disk: a shell that lets no file grow beyond 1024 blocks of 512 bytes.
     wrapper = loopback_sshd.root / "limited_python"
-    wrapper.write_text(f"#!/bin/sh\nulimit -f 1024\nexec {sys.executable} \"$@\"\n")
+    wrapper.write_text(f'#!/bin/sh\nulimit -f 1024\nexec {sys.executable} "$@"\n')
     wrapper.chmod(0o755)
     loopback_sshd.name_it(python=str(wrapper))
     (tmp_path / "given").write_bytes(b"x" * (5 << 20))
@@ -145,10 +145,16 @@ def test_a_real_disk_of_2_mib_is_full_and_keeps_its_space(loopback_sshd: Any, bo
         subprocess.run(["umount", str(loopback_sshd.folder)], check=True)
 
 
+def test_a_folder_that_can_hold_0_files_is_named(loopback_sshd: Any, board: Board) -> None:
+    loopback_sshd.name_it(folder="/proc/kept")
+    with pytest.raises(DeviceMissing, match=r"our folder /proc/kept there cannot be used: /proc/kept.*folder = …"):
+        board().job("reverse", {}, files={}, limit_s=60)
+
+
 def test_a_link_that_is_cut_in_mid_job_ends_the_job_and_its_1_child(
     asleep: dict[str, Any], board: Board, gone: Gone
 ) -> None:
-    with pytest.raises(DeviceLost, match="The link to board was lost. Nothing already computed is lost"):
+    with pytest.raises(DeviceLost, match=r"The link to board was lost\. Nothing already computed is lost"):
         board().job("sleep", asleep, files={}, limit_s=60, on_event=lambda event: once(event, kill_clients))
     assert gone(Path(asleep["pids"]), 1)
     assert Path(asleep["pids"] + ".restored").read_text() == "put back"
