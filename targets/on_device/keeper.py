@@ -5,7 +5,8 @@ JSON says what to do. The answers are lines of JSON on standard output.
 
     hello                          is anybody there?
     receive files                  they follow on standard input, each from where an earlier attempt was cut
-    run digest what job files …    one job, watched; then its files, as they are asked for
+    run digest what job files …    the same for the files that are not here yet; then one job, watched; then what it
+                                   left, as it is asked for
     show, clean                    what lies here; remove it
 
     FOLDER/blobs/                  see kept_files.py
@@ -66,14 +67,17 @@ def hello(folder: Path, request: dict[str, Any]) -> None:
 def run(folder: Path, request: dict[str, Any]) -> None:
     """One job, from its files to its result."""
     (folder / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)
-    with held(folder / "lock"):  # short: nobody sweeps, cleans or takes over meanwhile
-        files = request["files"].values()
-        lacking = [digest for digest, size in files if not is_whole(folder / "blobs" / digest, size)]
-        if lacking:
-            emit({"event": "lacking", "sha256": lacking})
-            return
-        found = sweep(folder / "jobs", request["digest"])
-        place, lock = found or set_up(folder, request)
+    while True:
+        with held(folder / "lock"):  # short: nobody sweeps, cleans or takes over meanwhile
+            files = dict(request["files"].values())
+            lacking = [each for each in files.items() if not is_whole(folder / "blobs" / each[0], each[1])]
+            if not lacking:
+                found = sweep(folder / "jobs", request["digest"])
+                place, lock = found or set_up(folder, request)
+                break
+        emit({"event": "lacking", "sha256": [digest for digest, _ in lacking]})
+        receive(folder, {"files": lacking})
+    emit({"event": "begins"})
     watch = Watch()
     threading.Thread(target=watch.listen, daemon=True).start()
     if found:

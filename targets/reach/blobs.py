@@ -9,7 +9,6 @@ from typing import Any
 
 from targets.errors import DeviceFull, DeviceLost, EngineFailed
 from targets.reach.conversation import Conversation
-from targets.reach.transport import Transport
 from targets.whole_file import write_whole
 
 CHUNK = 1 << 20
@@ -54,26 +53,25 @@ def digest_of(what: str, job: Mapping[str, Any], contents: Iterable[Content]) ->
     return hashlib.sha256(json.dumps([what, job, files], sort_keys=True).encode()).hexdigest()[:20]
 
 
-def send(transport: Transport, contents: Sequence[Content], on_event: OnEvent) -> None:
+def send(talk: Conversation, contents: Sequence[Content], on_event: OnEvent) -> None:
     """Send files, each from where an earlier attempt was cut.
 
     Raises:
         DeviceFull: they do not fit there.
         DeviceLost: the link was cut, or a file changed on its way.
     """
-    request = {"do": "receive", "files": [[content.sha256, content.size] for content in contents]}
-    with Conversation(transport, request) as talk:
-        for content in contents:
+    shown = talk.transport.shown
+    for content in contents:
+        event = talk.event()
+        if event["event"] == "from":
+            _pour(talk, content, event["bytes"], on_event)
             event = talk.event()
-            if event["event"] == "from":
-                _pour(talk, content, event["bytes"], on_event)
-                event = talk.event()
-            if event["event"] == "done":
-                continue
-            said = event.get("sentence", "it did not say why")
-            if event.get("kind") == "full":
-                raise full(transport.shown, said)
-            raise DeviceLost(f"{transport.shown} could not keep {content.name}: {said}")
+        if event["event"] == "done":
+            continue
+        said = event.get("sentence", "it did not say why")
+        if event.get("kind") == "full":
+            raise full(shown, said)
+        raise DeviceLost(f"{shown} could not keep {content.name}: {said}")
 
 
 def _pour(talk: Conversation, content: Content, start: int, on_event: OnEvent) -> None:

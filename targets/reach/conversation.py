@@ -1,6 +1,6 @@
 """One call of the keeper on a device: a request goes over, events come back, and files either way.
 
-While it lasts, a blank line goes over every few seconds: the other side stops the job when it hears nothing. Leaving
+While a job runs, a blank line goes over every few seconds: the other side stops the job when it hears nothing. Leaving
 it early (an error here, Ctrl-C) ends the keeper's standard input, which stops the job too; it is given the time to put
 back what it changed.
 """
@@ -29,15 +29,14 @@ NO_SUCH_PROGRAM = 127  # what a shell ends with
 class Conversation:
     """A context manager around one call.
 
-    request: what the keeper is told. limit_s: of the job in it, None when it runs none; a link on which nothing comes
-    back is given up by the transport itself
+    request: what the keeper is told; a link on which nothing comes back is given up by the transport itself
     """
 
-    def __init__(self, transport: Transport, request: Mapping[str, Any], *, limit_s: float | None = None) -> None:
+    def __init__(self, transport: Transport, request: Mapping[str, Any]) -> None:
         self.transport = transport
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would be held open by a shared connection
         self._writing, self._over = threading.Lock(), threading.Event()
-        self._limit_s = limit_s
+        self._shows_life = False
         self._until_s: float | None = now_s() + ANSWERS_WITHIN_S
         self._here = False
         self.process = transport.start(errors=self._errors.fileno())
@@ -53,7 +52,7 @@ class Conversation:
             self.__exit__(type(error), error, error.__traceback__)
             raise
         self._here = True
-        self._until_s = None if self._limit_s is None else now_s() + self._limit_s + ANSWERS_WITHIN_S
+        self._until_s = None
         return self
 
     def __exit__(
@@ -85,6 +84,11 @@ class Conversation:
                 if event["event"] == "ended":
                     self._until_s = None  # what comes back now may take as long as the link is slow
                 return event
+
+    def wait_for_a_job(self, *, limit_s: float) -> None:
+        """A job begins now: show signs of life. It is stopped over there when its time is over; this is in reserve."""
+        self._until_s = now_s() + limit_s + ANSWERS_WITHIN_S
+        self._shows_life = True
 
     def read(self, count: int) -> bytes:
         """At most so many bytes of a file that comes back; raises like `event`."""
@@ -154,7 +158,7 @@ class Conversation:
             if self._until_s is not None and now_s() > self._until_s:
                 self.process.kill()
                 return
-            if self._limit_s is not None:
+            if self._shows_life:
                 self.send(b"\n")
 
     def _drain(self) -> None:

@@ -19,21 +19,28 @@ MIB = 1 << 20
 Reached = tuple[Device, Path]
 
 
+@pytest.fixture
+def here(tmp_path: Path, double: bytes) -> Reached:
+    """This machine, and the folder that it keeps files in."""
+    return this_machine(tmp_path / "kept", part=double), tmp_path / "kept"
+
+
 @pytest.fixture(params=["over ssh", "here"])
-def reached(request: pytest.FixtureRequest, tmp_path: Path) -> Reached:
+def reached(request: pytest.FixtureRequest) -> Reached:
     """A device, and the folder that it keeps files in: both ways, the same words."""
     if request.param == "here":
-        return this_machine(tmp_path / "kept", part=request.getfixturevalue("double")), tmp_path / "kept"
+        found: Reached = request.getfixturevalue("here")
+        return found
     board: Callable[..., Device] = request.getfixturevalue("board")
     return board(), request.getfixturevalue("loopback_sshd").folder
 
 
-@pytest.fixture
-def given(tmp_path: Path) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """3 MiB that repeat nowhere."""
-    blocks = [hashlib.sha256(b"%d" % number).digest() for number in range(3 * MIB // 32)]
-    (tmp_path / "given").write_bytes(b"".join(blocks))
-    return {"given": tmp_path / "given"}
+    path = tmp_path_factory.mktemp("given") / "given"
+    path.write_bytes(b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(3 * MIB // 32)))
+    return {"given": path}
 
 
 def sent(events: list[dict[str, Any]]) -> list[int]:
@@ -56,8 +63,8 @@ def test_a_job_runs_and_its_1_file_comes_back_under_its_name(
     assert (left["files"], left["jobs"]) == (2, 0)  # what was given, and the part that does the jobs
 
 
-def test_the_same_file_is_sent_1_time_for_2_jobs(reached: Reached, given: dict[str, Path]) -> None:
-    device, kept = reached
+def test_the_same_file_is_sent_1_time_for_2_jobs(here: Reached, given: dict[str, Path]) -> None:
+    device, kept = here
     first: list[dict[str, Any]] = []
     second: list[dict[str, Any]] = []
     device.job("reverse", {"turn": 1}, files=given, limit_s=60, on_event=first.append)
@@ -74,16 +81,16 @@ def test_a_file_that_was_cut_after_2_of_3_mib_goes_on_from_there(reached: Reache
     request = {"do": "receive", "files": [[hashlib.sha256(content).hexdigest(), len(content)]]}
     with Conversation(device.transport, request) as talk:
         assert talk.event() == {"event": "from", "bytes": 0}
-        talk.send(content[: 2 * MIB])
+        talk.send(content[: 2 * MIB])  # and the link is cut
     events: list[dict[str, Any]] = []
     assert device.job("reverse", {}, files=given, limit_s=60, on_event=events.append)["length"] == 3 * MIB
     assert sent(events) == [3 * MIB]
 
 
 def test_1_changed_byte_in_what_is_kept_there_is_found_and_the_file_is_sent_again(
-    reached: Reached, given: dict[str, Path], tmp_path: Path
+    here: Reached, given: dict[str, Path], tmp_path: Path
 ) -> None:
-    device, kept = reached
+    device, kept = here
     device.job("reverse", {"turn": 1}, files=given, limit_s=60)
     blob = kept / "blobs" / hashlib.sha256(given["given"].read_bytes()).hexdigest()
     blob.chmod(0o644)
@@ -106,8 +113,8 @@ def test_each_of_4_kinds_of_failure_is_an_error_of_its_own_with_the_sentence_of_
     assert device.left()["jobs"] == 0
 
 
-def test_a_job_that_crashes_is_told_with_its_last_line_and_leaves_0_folders(reached: Reached) -> None:
-    device, kept = reached
+def test_a_job_that_crashes_is_told_with_its_last_line_and_leaves_0_folders(here: Reached) -> None:
+    device, kept = here
     with pytest.raises(EngineFailed, match="the job 'crash' ended with code 1: RuntimeError: by itself"):
         device.job("crash", {}, files={}, limit_s=60)
     assert list((kept / "jobs").iterdir()) == []
@@ -165,8 +172,8 @@ def test_2_runs_at_once_with_the_same_file_and_the_same_job_do_not_disturb_each_
     assert device.left()["files"] == 2
 
 
-def test_cleaning_leaves_0_files_of_ours(reached: Reached, given: dict[str, Path]) -> None:
-    device, kept = reached
+def test_cleaning_leaves_0_files_of_ours(here: Reached, given: dict[str, Path]) -> None:
+    device, kept = here
     device.job("reverse", {}, files=given, limit_s=60)
     done = device.clean()
     assert done["freed_bytes"] >= 3 * MIB
