@@ -66,8 +66,8 @@ def hello(folder: Path, request: dict[str, Any]) -> None:
 
 def run(folder: Path, request: dict[str, Any]) -> None:
     """One job, from its files to its result."""
-    (folder / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
+        (folder / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)
         with held(folder / "lock"):  # short: nobody sweeps, cleans or takes over meanwhile
             files = dict(request["files"].values())
             lacking = [each for each in files.items() if not is_whole(folder / "blobs" / each[0], each[1])]
@@ -171,6 +171,20 @@ def show(folder: Path, request: dict[str, Any]) -> None:
 def clean(folder: Path, request: dict[str, Any]) -> None:
     """Remove all that is ours and that nobody is at work with."""
     freed, busy = 0, 0
+    if folder.is_dir():
+        with held(folder / "lock"):
+            freed, busy = clear(folder)
+            if not busy:
+                (folder / "lock").unlink()
+    for path in (folder / "blobs", folder / "jobs", folder):
+        with suppress(OSError):  # not empty, or not there
+            path.rmdir()
+    emit({"event": "done", "freed_bytes": freed, "busy": busy})
+
+
+def clear(folder: Path) -> tuple[int, int]:
+    """Remove files and jobs; (bytes, how many jobs and files stay because somebody works with them)."""
+    freed, busy = 0, 0
     for place in files_in(folder / "jobs"):
         lock = lock_of(place / LOCK)
         if lock is None:
@@ -186,13 +200,7 @@ def clean(folder: Path, request: dict[str, Any]) -> None:
         freed += path.stat().st_size
         path.unlink()
         os.close(lock)
-    with suppress(FileNotFoundError, NotADirectoryError):
-        if not busy:
-            (folder / "lock").unlink()
-    for path in (folder / "blobs", folder / "jobs", folder):
-        with suppress(OSError):  # not empty, or not there
-            path.rmdir()
-    emit({"event": "done", "freed_bytes": freed, "busy": busy})
+    return freed, busy
 
 
 def files_in(folder: Path) -> list[Path]:

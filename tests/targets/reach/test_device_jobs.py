@@ -182,6 +182,21 @@ def test_cleaning_leaves_0_files_of_ours(here: Reached, given: dict[str, Path]) 
     assert not kept.exists()  # looking leaves nothing either
 
 
+def test_cleaning_leaves_1_job_that_somebody_is_at_work_with(here: Reached, tmp_path: Path, double: bytes) -> None:
+    device, kept = here
+    pids, found = tmp_path / "pids", []
+
+    def clean(event: dict[str, Any]) -> None:
+        if event.get("text") == "asleep":
+            found.append(this_machine(kept, part=double).clean()["busy"])
+            Path(f"{pids}.wake").touch()
+
+    device.job("sleep", {"pids": str(pids), "seconds": 60}, files={}, limit_s=60, on_event=clean)
+    assert found == [1]
+    assert device.clean()["busy"] == 0
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize("name", ["../given", "/given", "job.json", "on_device.pyz", "a//b", ""])
 def test_a_file_has_no_place_in_a_job_under_1_of_6_names(name: str, tmp_path: Path, given: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="no name for a file of a job"):
