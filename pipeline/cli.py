@@ -49,19 +49,19 @@ commands (`compress COMMAND --help` explains each):
   targets   the devices there are            init     write a recipe for your network and pictures
   recipes   the built-in recipes             verify   check a bundle
   doctor    what this machine can do         run      answer files with a bundle's engine
-  build     finish a bundle on its device
+  build     finish a bundle on its device    devices  those reached over ssh
 """
 
 SHORT_USAGE = """\
 usage: compress --target NAME [--recipe NAME|FILE] [--data DIR] [--out DIR] [budgets] [--json]
        compress MODEL.onnx --target NAME --data DIR
-       compress targets | recipes | init | verify | run | build | doctor
+       compress targets | recipes | init | verify | run | build | doctor | devices
 
   compress --target x86-cpu     the built-in recipe on this machine, about three minutes
   compress --help               everything else
 """
 
-COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "doctor")
+COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "doctor", "devices")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,11 +133,20 @@ def _dispatch(arguments: list[str]) -> int:
             from pipeline.commands.doctor import doctor
 
             return doctor(rest)
+        case "devices":
+            from pipeline.commands.devices_command import devices
+
+            return devices(rest, config=devices_file())
     if not first.startswith("-") and not first.lower().endswith(".onnx"):
         from pipeline.errors import UsageRefused, nearest
 
         raise UsageRefused(nearest(first, COMMANDS, kind="command") + " `compress --help` explains them.")
     return _compress(flags_from(parser(), arguments))
+
+
+def devices_file() -> Path:
+    """Where the user's devices have names."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "edge-compress" / "devices.ini"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,8 +4,9 @@ It is not started from the file that is sent over: its source comes over standar
 JSON says what to do. The answers are lines of JSON on standard output.
 
     hello                          is anybody there?
-    receive sha256 bytes           a file follows on standard input, from where an earlier attempt was cut
-    run digest what job files …    one job, watched; then its files, as they are asked for
+    receive files                  they follow on standard input, each from where an earlier attempt was cut
+    run digest what job files …    the same for the files that are not here yet; then one job, watched; then what it
+                                   left, as it is asked for
     show, clean                    what lies here; remove it
 
     FOLDER/blobs/                  see kept_files.py
@@ -22,7 +23,6 @@ import shutil
 import sys
 import threading
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty
@@ -41,7 +41,7 @@ def keep() -> int:
     """Do what the first line asks for; returns the exit code."""
     request = json.loads(sys.stdin.buffer.readline())
     emit({"event": "here"})
-    folder = Path(os.path.expanduser(request["folder"]))
+    folder = Path(request["folder"]).expanduser()
     does = {"hello": hello, "receive": receive, "run": run, "show": show, "clean": clean}
     try:
         does[request["do"]](folder, request)
@@ -66,21 +66,24 @@ def hello(folder: Path, request: dict[str, Any]) -> None:
 
 def run(folder: Path, request: dict[str, Any]) -> None:
     """One job, from its files to its result."""
-    (folder / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)
-    with held(folder / "lock"):  # short: nobody sweeps, cleans or takes over meanwhile
-        files = request["files"].values()
-        lacking = [digest for digest, size in files if not is_whole(folder / "blobs" / digest, size)]
-        if lacking:
-            emit({"event": "lacking", "sha256": lacking})
-            return
-        found = sweep(folder / "jobs", request["digest"])
-        place, lock = found or set_up(folder, request)
+    while True:
+        (folder / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        with held(folder / "lock"):  # short: nobody sweeps, cleans or takes over meanwhile
+            files = dict(request["files"].values())
+            lacking = [each for each in files.items() if not is_whole(folder / "blobs" / each[0], each[1])]
+            if not lacking:
+                found = sweep(folder / "jobs", request["digest"])
+                place, lock = found or set_up(folder, request)
+                break
+        emit({"event": "lacking", "sha256": [digest for digest, _ in lacking]})
+        receive(folder, {"files": lacking})
+    emit({"event": "begins"})
     watch = Watch()
     threading.Thread(target=watch.listen, daemon=True).start()
     if found:
         ended: dict[str, Any] = {"how": "done"}
     else:
-        command = [os.path.expanduser(request["python"]), PART, request["what"], str(place)]
+        command = [str(Path(request["python"]).expanduser()), PART, request["what"], str(place)]
         ended = watched(command, place, limit_s=request["limit_s"], watch=watch)
     if ended["how"] == "done":
         ended["result"] = json.loads((place / RESULT).read_text(encoding="utf-8"))
@@ -113,7 +116,7 @@ def sweep(jobs: Path, digest: str) -> tuple[Path, int] | None:
 
 def set_up(folder: Path, request: dict[str, Any]) -> tuple[Path, int]:
     """The job's own folder with its files, and its lock."""
-    place = folder / "jobs" / f"{request['digest']}-{uuid.uuid4().hex[:8]}"
+    place = folder / "jobs" / f"{request['digest']}-{os.urandom(4).hex()}"
     place.mkdir(mode=0o700)
     lock = lock_of(place / LOCK)
     assert lock is not None
@@ -168,6 +171,20 @@ def show(folder: Path, request: dict[str, Any]) -> None:
 def clean(folder: Path, request: dict[str, Any]) -> None:
     """Remove all that is ours and that nobody is at work with."""
     freed, busy = 0, 0
+    if folder.is_dir():
+        with held(folder / "lock"):
+            freed, busy = clear(folder)
+            if not busy:
+                (folder / "lock").unlink()
+    for path in (folder / "blobs", folder / "jobs", folder):
+        with suppress(OSError):  # not empty, or not there
+            path.rmdir()
+    emit({"event": "done", "freed_bytes": freed, "busy": busy})
+
+
+def clear(folder: Path) -> tuple[int, int]:
+    """Remove files and jobs; (bytes, how many jobs and files stay because somebody works with them)."""
+    freed, busy = 0, 0
     for place in files_in(folder / "jobs"):
         lock = lock_of(place / LOCK)
         if lock is None:
@@ -183,13 +200,7 @@ def clean(folder: Path, request: dict[str, Any]) -> None:
         freed += path.stat().st_size
         path.unlink()
         os.close(lock)
-    with suppress(FileNotFoundError, NotADirectoryError):
-        if not busy:
-            (folder / "lock").unlink()
-    for path in (folder / "blobs", folder / "jobs", folder):
-        with suppress(OSError):  # not empty, or not there
-            path.rmdir()
-    emit({"event": "done", "freed_bytes": freed, "busy": busy})
+    return freed, busy
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -34,8 +34,13 @@ def is_whole(blob: Path, size: int) -> bool:
 
 
 def receive(folder: Path, request: dict[str, Any]) -> None:
+    """Take files in, one after the other."""
+    for digest, size in request["files"]:
+        receive_one(folder, digest, size)
+
+
+def receive_one(folder: Path, digest: str, size: int) -> None:
     """Take a file in. Two that send the same one do so one after the other, and the second finds it there."""
-    digest, size = request["sha256"], request["bytes"]
     blob, part = folder / "blobs" / digest, folder / "blobs" / (digest + ".part")
     blob.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with held(part) as file:
@@ -72,7 +77,7 @@ def append(file: BinaryIO, size: int) -> None:
     """So many bytes of standard input; ends this process when they stop coming, and leaves what came."""
     while size > 0:
         signal.alarm(SILENT_S)
-        chunk = sys.stdin.buffer.read1(min(size, CHUNK))
+        chunk = os.read(0, min(size, CHUNK))  # nothing is buffered: it was sent after our answer
         signal.alarm(0)
         if not chunk:
             file.flush()

@@ -96,6 +96,8 @@ def _from_section(name: str, section: Mapping[str, str], config: Path) -> Addres
 
 def _from_url(text: str) -> Address:
     form = "Write ssh://user@host, with :port behind it where it is not 22."
+    if not text.isprintable() or " " in text:  # urlsplit passes over some of these
+        raise DeviceMissing(f"The device address {text!r} has a character that cannot be seen. {form}")
     try:
         parts = urlsplit(text)
         user, host, port = parts.username, parts.hostname, parts.port

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from targets.errors import DeviceFull, DeviceLost, EngineFailed
 from targets.reach.conversation import Conversation
-from targets.reach.transport import Transport
 from targets.whole_file import write_whole
 
 CHUNK = 1 << 20
@@ -54,25 +53,25 @@ def digest_of(what: str, job: Mapping[str, Any], contents: Iterable[Content]) ->
     return hashlib.sha256(json.dumps([what, job, files], sort_keys=True).encode()).hexdigest()[:20]
 
 
-def send(transport: Transport, content: Content, on_event: OnEvent) -> None:
-    """Send a file, from where an earlier attempt was cut.
+def send(talk: Conversation, contents: Sequence[Content], on_event: OnEvent) -> None:
+    """Send files, each from where an earlier attempt was cut.
 
     Raises:
-        DeviceFull: it does not fit there.
-        DeviceLost: the link was cut, or the file changed on its way.
+        DeviceFull: they do not fit there.
+        DeviceLost: the link was cut, or a file changed on its way.
     """
-    request = {"do": "receive", "sha256": content.sha256, "bytes": content.size}
-    with Conversation(transport, request) as talk:
+    shown = talk.transport.shown
+    for content in contents:
         event = talk.event()
         if event["event"] == "from":
             _pour(talk, content, event["bytes"], on_event)
             event = talk.event()
-    if event["event"] == "done":
-        return
-    said = event.get("sentence", "it did not say why")
-    if event.get("kind") == "full":
-        raise full(transport.shown, said)
-    raise DeviceLost(f"{transport.shown} could not keep {content.name}: {said}")
+        if event["event"] == "done":
+            continue
+        said = event.get("sentence", "it did not say why")
+        if event.get("kind") == "full":
+            raise full(shown, said)
+        raise DeviceLost(f"{shown} could not keep {content.name}: {said}")
 
 
 def _pour(talk: Conversation, content: Content, start: int, on_event: OnEvent) -> None:

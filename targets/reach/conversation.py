@@ -1,16 +1,17 @@
 """One call of the keeper on a device: a request goes over, events come back, and files either way.
 
-While it lasts, a blank line goes over every few seconds: the other side stops the job when it hears nothing. Leaving
+While a job runs, a blank line goes over every few seconds: the other side stops the job when it hears nothing. Leaving
 it early (an error here, Ctrl-C) ends the keeper's standard input, which stops the job too; it is given the time to put
 back what it changed.
 """
 
 import json
+import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -28,16 +29,16 @@ NO_SUCH_PROGRAM = 127  # what a shell ends with
 class Conversation:
     """A context manager around one call.
 
-    request: what the keeper is told. limit_s: of the job in it, None when it runs none; a link on which nothing comes
-    back is given up by the transport itself
+    request: what the keeper is told; a link on which nothing comes back is given up by the transport itself
     """
 
-    def __init__(self, transport: Transport, request: Mapping[str, Any], *, limit_s: float | None = None) -> None:
+    def __init__(self, transport: Transport, request: Mapping[str, Any]) -> None:
         self.transport = transport
-        self._errors = tempfile.TemporaryFile()  # not a pipe: a shared connection left open would hold it open too
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would be held open by a shared connection
         self._writing, self._over = threading.Lock(), threading.Event()
-        self._limit_s = limit_s
+        self._shows_life = False
         self._until_s: float | None = now_s() + ANSWERS_WITHIN_S
+        self._here = False
         self.process = transport.start(errors=self._errors.fileno())
         asked = {"folder": transport.folder, "python": transport.python, **request}
         self.send(keeper() + json.dumps(asked).encode() + b"\n")
@@ -50,7 +51,8 @@ class Conversation:
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
-        self._until_s = None if self._limit_s is None else now_s() + self._limit_s + ANSWERS_WITHIN_S
+        self._here = True
+        self._until_s = None
         return self
 
     def __exit__(
@@ -58,7 +60,7 @@ class Conversation:
     ) -> None:
         assert self.process.stdin is not None
         self._over.set()
-        with self._writing, suppress(OSError):
+        with self._writing, _without_sigpipe(), suppress(OSError):
             self.process.stdin.close()
         drain = threading.Thread(target=self._drain, daemon=True)
         drain.start()
@@ -79,7 +81,14 @@ class Conversation:
         while True:
             event = self._event_or_none()
             if event is not None:
+                if event["event"] == "ended":
+                    self._until_s = None  # what comes back now may take as long as the link is slow
                 return event
+
+    def wait_for_a_job(self, *, limit_s: float) -> None:
+        """A job begins now: show signs of life. It is stopped over there when its time is over; this is in reserve."""
+        self._until_s = now_s() + limit_s + ANSWERS_WITHIN_S
+        self._shows_life = True
 
     def read(self, count: int) -> bytes:
         """At most so many bytes of a file that comes back; raises like `event`."""
@@ -92,7 +101,7 @@ class Conversation:
     def send(self, content: bytes) -> bool:
         """Whether it could be sent; where not, the next event says why."""
         assert self.process.stdin is not None
-        with self._writing:
+        with self._writing, _without_sigpipe():
             try:
                 self.process.stdin.write(content)
                 self.process.stdin.flush()
@@ -124,6 +133,8 @@ class Conversation:
         self._errors.seek(0)
         finished = Finished(code, self._errors.read().decode("utf-8", "replace"))
         if self.transport.is_cut(finished):
+            if self._here:
+                return DeviceLost(f"The link to {shown} was lost.")
             refusal = self.transport.refusal(finished)
             return refusal or DeviceLost(str(self.transport.unreachable(finished)))
         lines = [line.strip() for line in finished.said.splitlines() if line.strip()]
@@ -147,7 +158,7 @@ class Conversation:
             if self._until_s is not None and now_s() > self._until_s:
                 self.process.kill()
                 return
-            if self._limit_s is not None:
+            if self._shows_life:
                 self.send(b"\n")
 
     def _drain(self) -> None:
@@ -155,3 +166,15 @@ class Conversation:
         with suppress(OSError, ValueError):
             while self.process.stdout.read(1 << 16):
                 pass
+
+
+@contextmanager
+def _without_sigpipe() -> Iterator[None]:
+    """Writing to a program that has ended fails, and does not end us: the command line lets SIGPIPE do that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        while signal.SIGPIPE in signal.sigpending():
+            signal.sigtimedwait({signal.SIGPIPE}, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -146,15 +146,15 @@ class Device:
 
     def _attempt(self, order: Order, tell: OnEvent) -> dict[str, Any]:
         """From the files to the result, once."""
-        for _ in range(3):  # what was sent may be cleaned away by somebody else
-            with Conversation(self.transport, order.request(), limit_s=order.limit_s) as talk:
-                self._reached = True
+        by_digest = {content.sha256: content for content in order.contents}
+        with Conversation(self.transport, order.request()) as talk:
+            self._reached = True
+            while (event := talk.event())["event"] == "lacking":
+                send(talk, [by_digest[digest] for digest in event["sha256"]], tell)
+            if event["event"] == "begins":
+                talk.wait_for_a_job(limit_s=order.limit_s)
                 event = talk.event()
-                if event["event"] != "lacking":
-                    return self._follow(talk, event, order, tell)
-            for digest in dict.fromkeys(event["sha256"]):
-                send(self.transport, next(each for each in order.contents if each.sha256 == digest), tell)
-        raise DeviceLost(f"{self.transport.shown}: what is sent there is removed by somebody else at once.")
+            return self._follow(talk, event, order, tell)
 
     def _follow(self, talk: Conversation, event: dict[str, Any], order: Order, tell: OnEvent) -> dict[str, Any]:
         """Pass on what a running job says, to its end, and bring its files back."""
@@ -199,7 +199,8 @@ class Device:
             except DeviceLost:
                 pause.wait(2)
         raise DeviceLost(
-            f"{shown} went away in the middle of a job and did not come back within {self.patience_s:.0f} s. {NOTHING_LOST}"
+            f"{shown} went away in the middle of a job, and did not come back within {self.patience_s:.0f} s. "
+            f"{NOTHING_LOST}"
         ) from lost
 
     def _not_kept(self, event: Mapping[str, Any]) -> TargetsError:

@@ -46,7 +46,7 @@ class OpenSsh:
 
     def start(self, *, errors: int) -> subprocess.Popen[bytes]:
         """Python there. It does not get this terminal's Ctrl-C: the job there is stopped before the link is cut."""
-        command = [*self._ssh(), "--", self.address.host, f"{self.python} -c '{FIRST_LINE}'"]
+        command = [*self._ssh(), "--", self.address.host, f"{self.python} -S -c '{FIRST_LINE}'"]
         try:
             return subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
@@ -63,9 +63,10 @@ class OpenSsh:
         said, shown = finished.said, self.shown
         if "IDENTIFICATION HAS CHANGED" in said:
             return DeviceMissing(
-                f"THE HOST KEY OF {shown} HAS CHANGED: it was set up anew, or somebody else answers in its place. Nothing "
-                "was sent. Compare its fingerprint on the device itself (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key"
-                f".pub`); only then remove the old key with `ssh-keygen -R` and run `compress devices trust {shown}`."
+                f"THE HOST KEY OF {shown} HAS CHANGED: it was set up anew, or somebody else answers in its place. "
+                "Nothing was sent. Compare its fingerprint on the device itself (`ssh-keygen -lf "
+                "/etc/ssh/ssh_host_ed25519_key.pub`); only then remove the old key with `ssh-keygen -R` and run "
+                f"`compress devices trust {shown}`."
             )
         if "Host key verification failed" in said or "host key is known for" in said:
             return DeviceMissing(

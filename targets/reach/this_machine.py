@@ -27,7 +27,7 @@ class Here:
     def start(self, *, errors: int) -> subprocess.Popen[bytes]:
         """Our own Python."""
         return subprocess.Popen(
-            [sys.executable, "-c", FIRST_LINE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            [sys.executable, "-S", "-c", FIRST_LINE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             start_new_session=True,
         )  # fmt: skip
 

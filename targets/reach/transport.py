@@ -1,6 +1,6 @@
 """What a way to a device must be able to do: start our keeper there, and say why it could not be started.
 
-Everything else (files, jobs, their watch) is the same for every way, so that a job here and a job over ssh behave alike.
+All else (files, jobs, their watch) is the same for every way, so that a job here and one over ssh behave alike.
 """
 
 import subprocess

@@ -204,3 +204,28 @@ def board(loopback_sshd: LoopbackSshd, double: bytes) -> Iterator[Callable[..., 
     yield reach
     for device in made:
         device.close()
+
+
+@pytest.fixture
+def gone() -> Callable[[Path, int], bool]:
+    """Whether all processes of a file of "pid child" lines have ended; waits for it, far longer than it may take."""
+
+    def wait(pids: Path, lines: int) -> bool:
+        told = [line.split() for line in pids.read_text().splitlines()]
+        assert len(told) == lines
+        for _ in range(250):
+            if not any(alive(int(pid)) for line in told for pid in line):
+                return True
+            time.sleep(0.1)
+        return False
+
+    return wait
+
+
+def alive(pid: int) -> bool:
+    """Whether it still runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
