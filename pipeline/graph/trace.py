@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 from pipeline.errors import NetworkRefused
-from pipeline.graph.attention_calls import attention_written_out
+from pipeline.graph.attention_calls import LEFT, attention_written_out
 
 
 def traced(module: nn.Module) -> fx.GraphModule:
@@ -56,6 +56,12 @@ def without_identities(graph: fx.GraphModule) -> fx.GraphModule:
 def layer_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The sub-module that a node calls, or None."""
     return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def why_left_whole(layer: nn.Module) -> str | None:
+    """Why attention inside this layer was not written out; None: it is no such layer."""
+    reason: str | None = getattr(layer, LEFT, None)
+    return reason
 
 
 def calls(graph: fx.GraphModule, node: fx.Node, *, layers: tuple[type, ...], functions: tuple[Any, ...]) -> bool:

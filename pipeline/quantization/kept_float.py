@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from pipeline.graph.attention_calls import LEFT
-from pipeline.graph.trace import calls, layer_of
+from pipeline.graph.trace import calls, layer_of, why_left_whole
 
 # The first kind that fits gives the reason.
 REASONS: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -53,8 +52,9 @@ def reason_for(layer: nn.Module) -> str:
     """The sentence for a layer of this kind."""
     if foreign(layer):
         return f"the ONNX operator {layer.operator}: torch has none like it, so it runs as it stands in the file"
-    if hasattr(layer, LEFT):
-        return f"attention inside one call, where no quantizer can stand; it is not written out: {getattr(layer, LEFT)}"
+    left = why_left_whole(layer)
+    if left is not None:
+        return f"attention inside one call, where no quantizer can stand; it is not written out: {left}"
     said = next((reason for kinds, reason in REASONS if isinstance(layer, kinds)), None)
     return said or f"{type(layer).__name__}: not a kind of layer that is quantized"
 
