@@ -34,9 +34,10 @@ def onnx_from_torch(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.
     module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example = torch.zeros(1, *input_shape)
     noisy = logging.getLogger("torch.onnx")
-    level = noisy.level
+    level, fast = noisy.level, torch.backends.mha.get_fastpath_enabled()
     try:
         noisy.setLevel(logging.ERROR)
+        torch.backends.mha.set_fastpath_enabled(False)  # one operator for a whole encoder layer, which ONNX has not
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -50,6 +51,7 @@ def onnx_from_torch(module: nn.Module, *, input_shape: tuple[int, ...]) -> onnx.
         ) from error
     finally:
         noisy.setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fast)
     model = onnx.load_from_string(written.getvalue())
     whole_numbers_taken(model)
     constants_computed(model)

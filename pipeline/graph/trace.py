@@ -7,17 +7,18 @@ import torch
 from torch import fx, nn
 
 from pipeline.errors import NetworkRefused
+from pipeline.graph.attention_calls import LEFT, attention_written_out
 
 
 def traced(module: nn.Module) -> fx.GraphModule:
-    """The network's graph; its sub-modules are copies, the network itself is left alone.
+    """The network's graph, attention written out; its sub-modules are copies, the network itself is left alone.
 
     Raises:
         NetworkRefused: the forward pass branches on values, so that no one graph describes it.
     """
     try:
-        own = copy.deepcopy(module)
-        graph = fx.GraphModule(own, _tracer().trace(own), type(own).__name__)
+        own = attention_written_out(copy.deepcopy(module), lambda network: _tracer().trace(network))
+        graph = fx.GraphModule(own, _tracer().trace(own), type(module).__name__)
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NetworkRefused(
@@ -55,6 +56,12 @@ def without_identities(graph: fx.GraphModule) -> fx.GraphModule:
 def layer_of(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The sub-module that a node calls, or None."""
     return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def why_left_whole(layer: nn.Module) -> str | None:
+    """Why attention inside this layer was not written out; None: it is no such layer."""
+    reason: str | None = getattr(layer, LEFT, None)
+    return reason
 
 
 def calls(graph: fx.GraphModule, node: fx.Node, *, layers: tuple[type, ...], functions: tuple[Any, ...]) -> bool:

@@ -1,15 +1,15 @@
 """Why a layer stays float: the sentence for each kind that no quantizer is placed in.
 
-Layers of torch.nn are single calls in the traced graph. What multiplies inside them (the products of
-nn.MultiheadAttention) is out of reach there, so such a layer runs as it was trained. Recurrent layers are rewritten as
-a whole (recurrent_weights.py), single steps and LSTMs with projections are not.
+Layers of torch.nn are single calls in the traced graph. What multiplies inside them is out of reach there, so such a
+layer runs as it was trained; attention is written out where that is the same (graph/attention_calls.py). Recurrent
+layers are rewritten as a whole (recurrent_weights.py), single steps and LSTMs with projections are not.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from pipeline.graph.trace import calls, layer_of
+from pipeline.graph.trace import calls, layer_of, why_left_whole
 
 # The first kind that fits gives the reason.
 REASONS: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -52,6 +52,9 @@ def reason_for(layer: nn.Module) -> str:
     """The sentence for a layer of this kind."""
     if foreign(layer):
         return f"the ONNX operator {layer.operator}: torch has none like it, so it runs as it stands in the file"
+    left = why_left_whole(layer)
+    if left is not None:
+        return f"attention inside one call, where no quantizer can stand; it is not written out: {left}"
     said = next((reason for kinds, reason in REASONS if isinstance(layer, kinds)), None)
     return said or f"{type(layer).__name__}: not a kind of layer that is quantized"
 

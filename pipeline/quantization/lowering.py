@@ -13,6 +13,7 @@ from pipeline.quantization.lower_float16 import floats_halved
 from pipeline.quantization.lower_linear import linear_in_integers
 from pipeline.quantization.lower_nonnegative import nonnegative_from_zero
 from pipeline.quantization.lower_pad import padded_in_integers
+from pipeline.quantization.lower_recurrent import few_steps_in_floats
 from pipeline.quantization.lower_signed import activations_signed
 from pipeline.quantization.lower_tensorrt import additions_fused
 from pipeline.quantization.lower_turned import weights_as_multiplied
@@ -34,4 +35,4 @@ def lowered_for(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
 
 
 def _linear(model: onnx.ModelProto) -> onnx.ModelProto:
-    return weights_as_multiplied(linear_in_integers(model))
+    return few_steps_in_floats(weights_as_multiplied(linear_in_integers(model)))

@@ -125,18 +125,25 @@ def test_a_recurrent_layer_of_3_kinds_has_its_weights_alone_placed_and_its_answe
     assert "cells" not in placement.activations
 
 
-def test_multi_head_attention_in_1_call_stays_float_and_says_what_would_help() -> None:
-    network = Net(
-        lambda m, x: m.head(m.after(m.attention(m.before(x), x, x, need_weights=False)[0])),
-        before=nn.Linear(8, 8), attention=nn.MultiheadAttention(8, 2, batch_first=True), after=nn.Linear(8, 8),
-        head=nn.Linear(8, 2),
-    )  # fmt: skip
+def test_multi_head_attention_in_1_call_is_4_integer_layers_and_whole_where_its_weights_are_read() -> None:
+    layers = {"before": nn.Linear(8, 8), "attention": nn.MultiheadAttention(8, 2, batch_first=True),
+              "after": nn.Linear(8, 8), "head": nn.Linear(8, 2)}  # fmt: skip
+    network = Net(lambda m, x: m.head(m.after(m.attention(m.before(x), x, x, need_weights=False)[0])), **layers)
     graph, placement = watched(network.eval())
-    assert placement.weights == ("before", "after")
-    assert "torch.matmul" in placement.kept_float["attention"]
+    parts = tuple(f"attention.{part}" for part in ("query", "key", "value", "output"))
+    assert placement.weights == ("before", *parts, "after")
+    assert placement.kept_float == {"head": LAST}
     x = torch.randn(2, 3, 8)
     with torch.no_grad():
-        assert torch.allclose(graph(x), network(x), atol=1e-6)  # torch may take another path through attention
+        assert torch.allclose(graph(x), network(x), atol=1e-6)  # the same sums in another order
+
+    def read(m: Any, x: Tensor) -> Tensor:
+        values, weights = m.attention(m.before(x), x, x)
+        return m.head(m.after(values) * weights.mean())  # type: ignore[no-any-return]
+
+    graph, placement = watched(Net(read, **layers).eval())
+    assert placement.weights == ("before", "after")
+    assert placement.kept_float["attention"].endswith("it is not written out: its weights are read")
 
 
 def test_7_kinds_of_layers_without_quantizers_are_each_named_with_a_reason() -> None:
