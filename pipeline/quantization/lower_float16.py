@@ -6,10 +6,14 @@ graph with its floats rounded to half precision. What passes between quantizers 
 two scales, an activation function) passes in half precision, and may fall to the neighbouring code.
 
 Float16 ends at 65504; what lies beyond becomes infinite here and is refused by the validator, and so are scales with
-less than 8 digits. Two things are brought inside, and change nothing:
+less than 8 digits, those below 2⁻¹⁷. Three things are brought inside; the first two change nothing:
 
     a bound of a Clip beyond 65504    no finite float16 is beyond it: 65504
     the scale of a channel of zeros   zero at any scale: the smallest normal number
+    a channel of next to nothing      its scale is below 2⁻¹⁷, and another of that weight is 2⁻¹⁴ or more: its codes are
+                                      those of a scale of 2⁻¹⁷, by which a weight moves 2⁻¹⁸ at most. So far may the
+                                      largest weights move when their scale is rounded: 127·2⁻¹⁴·2⁻¹¹ = 2⁻¹⁸.
+                                      Published networks have such channels, nearly switched off by their batch norm.
 
 Source: IEEE 754-2008, binary16; ONNX operator set 19, the first in which scales may be float16.
 """
@@ -21,6 +25,7 @@ from onnx import NodeProto, TensorProto, numpy_helper, shape_inference, version_
 OPSET = 19
 LARGEST = float(np.finfo(np.float16).max)  # 65504
 SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)  # 2⁻¹⁴
+SMALLEST_SCALE = 2.0**-17  # below it float16 has less than the 8 digits that the codes need
 _FLOAT = TensorProto.FLOAT
 
 
@@ -30,6 +35,7 @@ def floats_halved(model: onnx.ModelProto) -> onnx.ModelProto:
     lowered = onnx.ModelProto()
     lowered.CopyFrom(model if opset >= OPSET else version_converter.convert_version(model, OPSET))
     graph = lowered.graph
+    _coarsened(graph)
     readers: dict[str, list[tuple[NodeProto, int]]] = {}
     for node in graph.node:
         for place, name in enumerate(node.input):
@@ -59,6 +65,30 @@ def must_stay_wide(node: NodeProto, place: int) -> bool:
     return node.op_type == "Resize" and place == 2
 
 
+def _coarsened(graph: onnx.GraphProto) -> None:
+    """Give the channels of next to nothing of each stored weight a scale that float16 has digits for, in place."""
+    constants = {each.name: each for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in constants or node.input[1] not in constants:
+            continue
+        stored, scaled = constants[node.input[0]], constants[node.input[1]]
+        codes, scale = numpy_helper.to_array(stored), numpy_helper.to_array(scaled)
+        axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
+        if codes.dtype != np.int8 or scale.ndim != 1 or scale.max() < SMALLEST_NORMAL:
+            continue
+        small = (scale > 0) & (scale < SMALLEST_SCALE) & codes.any(axis=_others(codes, axis))
+        if small.any():
+            coarse = np.where(small, np.float32(SMALLEST_SCALE), scale)
+            along = [-1 if place == axis % codes.ndim else 1 for place in range(codes.ndim)]
+            fitted = np.rint(codes * (scale.astype(np.float64) / coarse).reshape(along)).astype(np.int8)
+            stored.CopyFrom(numpy_helper.from_array(fitted, stored.name))
+            scaled.CopyFrom(numpy_helper.from_array(coarse, scaled.name))
+
+
+def _others(codes: np.ndarray, axis: int) -> tuple[int, ...]:
+    return tuple(other for other in range(codes.ndim) if other != axis % codes.ndim)
+
+
 def _brought_inside(values: np.ndarray, node: NodeProto, place: int, integers: dict[str, np.ndarray]) -> np.ndarray:
     if node.op_type == "Clip" and place:
         inside: np.ndarray = np.clip(values, -LARGEST, LARGEST)
@@ -67,8 +97,7 @@ def _brought_inside(values: np.ndarray, node: NodeProto, place: int, integers: d
     if codes is None or not values.ndim:
         return values
     axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
-    others = tuple(other for other in range(codes.ndim) if other != axis % codes.ndim)
-    dead = ~codes.any(axis=others) & (values < SMALLEST_NORMAL) & (values > 0)
+    dead = ~codes.any(axis=_others(codes, axis)) & (values < SMALLEST_NORMAL) & (values > 0)
     return np.where(dead, np.float32(SMALLEST_NORMAL), values)
 
 

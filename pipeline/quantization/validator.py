@@ -1,7 +1,7 @@
 """What a target's parser or kernels would refuse or silently change in a quantized graph, node by node.
 
 Measured with ONNX Runtime 1.31 on x86 with AVX2 and without VNNI; what stands of TensorRT is known of the parser and
-the builder of TensorRT-RTX 1.7.1, and no test here runs them:
+the builder of TensorRT-RTX 1.7.1, which tests/targets/test_tensorrt_rtx_gate.py runs where it is installed:
 
     ONNX Runtime   8-bit weights saturate in pairs without VNNI · a 1-d activation scale stops the fusion of additions ·
                    a ReLU folds only where the codes end, ReLU6 only at scales up to 6/255 · a bias beyond int32 becomes

@@ -12,10 +12,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from pipeline.quantization.lower_float16 import LARGEST, OPSET, must_stay_wide
+from pipeline.quantization.lower_float16 import LARGEST, OPSET, SMALLEST_SCALE, must_stay_wide
 from pipeline.quantization.quantized_graph import QuantizedGraph, attribute, name_of
 
-SMALLEST_SCALE = 2.0**-17
 FURTHEST = 128  # codes from zero
 
 

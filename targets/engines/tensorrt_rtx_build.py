@@ -2,8 +2,8 @@
 
     python -m targets.engines.tensorrt_rtx_build MODEL.onnx FOLDER 80 86      → FOLDER/built.json, FOLDER/plan
 
-The compiler's log goes to stderr, whole. It is a process of its own because the compiler may end it: it is asked to
-work without a driver, and its runtime ends the process where one is missing.
+The compiler's log goes to the standard streams, whole. It is a process of its own because the compiler may end it: it
+is asked to work without a driver, and its runtime ends the process where one is missing.
 """
 
 import json

@@ -55,9 +55,12 @@ class EngineLayer:
 
     @property
     def datatypes(self) -> tuple[str, ...]:
-        """Of what it reads: its inputs, and of a product with a stored weight that weight."""
-        factors = (*self.inputs, *self.constants[:1]) if len(self.inputs) == 1 else self.inputs
-        return tuple(each.datatype for each in factors)
+        """Of the two factors, if it is a product: what it reads first, and the stored weight or what it reads second.
+
+        Of a product of two tensors the constants are two factors by which sums are scaled, of one number each.
+        """
+        weight = [each for each in self.constants[:1] if len(each.dimensions) > 1]
+        return tuple(each.datatype for each in (self.inputs[:1] + tuple(weight) if weight else self.inputs[:2]))
 
     @property
     def multiplies_integers(self) -> bool:

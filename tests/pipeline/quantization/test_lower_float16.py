@@ -124,3 +124,27 @@ def test_a_bound_beyond_65504_becomes_65504_and_a_scale_of_a_channel_of_zeros_2_
     theirs = integers_of(halved, {"input": inputs.astype(np.float16)})["output"]
     assert np.array_equal(theirs, ours)  # 0.125 · (2·3 − 80·2) = −19.25: exact in half precision
     assert float(ours[0, 0]) == -19.25
+
+
+def test_a_channel_whose_scale_is_2_to_the_minus_20_gets_an_eighth_of_its_codes_at_2_to_the_minus_17() -> None:
+    stored = np.array([[127, -100], [127, -4], [-128, 3]], np.int8)  # (outputs, inputs)
+    scales = np.array([2**-14, 2**-20, 2**-20], np.float32)
+    constants = {"w": stored, "s": scales, "z": np.zeros(3, np.int8)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["w", "s", "z"], ["dw"], axis=0),
+            helper.make_node("Gemm", ["input", "dw"], ["output"], transB=1),
+        ],
+        "small",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = quantized_graph(floats_halved(model)).constants
+    assert found["w"].tolist() == [[127, -100], [16, 0], [-16, 0]]  # 127 / 8 = 15.9, −4 / 8 = −0.5: to even
+    assert found["s"].tolist() == [2**-14, 2**-17, 2**-17]
+    moved = found["w"] * found["s"].astype(np.float64)[:, None] - stored * scales.astype(np.float64)[:, None]
+    assert np.abs(moved).max() <= 2**-18
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(scales / 2, "s"))  # now the largest is 2⁻¹⁵
+    assert np.array_equal(quantized_graph(floats_halved(model)).constants["w"], stored)
