@@ -113,7 +113,11 @@ def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         batches.progress(index)
     if collected.rounded:
         says("trtexec wrote some answers in text alone, with six digits each.")
-    return {"outputs": collected.close(), "digits": 6 if collected.rounded else None, "with": "trtexec"}
+    outputs = collected.close()
+    return {
+        "outputs": outputs, "files": [row["file"] for row in outputs], "digits": 6 if collected.rounded else None,
+        "with": "trtexec",
+    }  # fmt: skip
 
 
 def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     python = _own(job, folder, [job["engine"]])
     asked = {key: job.get(key) for key in ("engine", "inputs", "count", "settings")}
     found = _child(python, "answer", asked, folder, what="answer the inputs")
-    return {"outputs": found["outputs"], "digits": None, "with": "python"}
+    outputs = found["outputs"]
+    return {"outputs": outputs, "files": [row["file"] for row in outputs], "digits": None, "with": "python"}
 
 
 def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
