@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -24,7 +24,7 @@ from targets.on_device.nvidia_smi import gpus
 from targets.on_device.power import as_root
 
 NOTE, STORE = "clocks.json", "clocks.store"
-STOPS = (signal.SIGTERM, signal.SIGHUP)
+STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 HOME_FOLDER = "~/.edge-compress"
 
 
@@ -56,19 +56,23 @@ def locked_clocks(*, wanted: bool, keep: Path, mode: str | None = None, root: st
             report.update(lock(keep=keep, mode=mode, root=root))
         except NotPermitted as why:
             report["why"] = str(why)
+            if _noted(keep).get("pid") == os.getpid():
+                report["restored"] = restore(keep=keep, root=root)  # of a change that came before the one that failed
             says(f"The clocks stay as they are: {why}")
         yield report
     finally:
         for stop in handlers:
             signal.signal(stop, signal.SIG_IGN)  # putting back is not to be interrupted
-        if (keep / NOTE).exists():
+        if _noted(keep).get("pid") == os.getpid():
             report["restored"] = restore(keep=keep, root=root)
         for stop, handler in handlers.items():
-            signal.signal(stop, handler)
+            signal.signal(stop, handler or signal.SIG_DFL)
 
 
 def lock(*, keep: Path, mode: str | None = None, root: str = "/") -> dict[str, Any]:
     """Write down what is, then change it; NotPermitted where that cannot be done."""
+    if (keep / NOTE).exists():
+        raise NotPermitted("another job holds them locked, or they could not be put back after an earlier one.")
     if command_at("jetson_clocks", root=root):
         return _lock_jetson(keep=keep, mode=mode, root=root)
     if command_at("nvidia-smi", root=root):
@@ -77,26 +81,30 @@ def lock(*, keep: Path, mode: str | None = None, root: str = "/") -> dict[str, A
 
 
 def restore_left_over(*, keep: Path, root: str = "/") -> bool:
-    """Put back what an earlier job locked and did not put back, saying so; whether there was anything."""
-    if not (keep / NOTE).exists():
+    """Put back what an earlier job locked and did not put back, saying so; whether there was anything.
+
+    What a job holds that still runs is left alone.
+    """
+    if not left_locked(keep):
         return False
-    says("An earlier job was killed while it held the clocks locked: they are put back first.")
+    _tell("An earlier job was killed while it held the clocks locked: they are put back first.")
     return restore(keep=keep, root=root)
+
+
+def left_locked(keep: Path) -> bool:
+    """Whether a job that is gone left the clocks locked."""
+    return (keep / NOTE).exists() and not _runs(_noted(keep))
 
 
 def restore(*, keep: Path, root: str = "/") -> bool:
     """As the note says; it stays where that fails, and the user is told the commands."""
-    try:
-        note = json.loads(text_of(keep / NOTE) or "")
-    except ValueError:
-        note = {}  # killed while it was written: nothing had been changed then
     failed = []
-    for command in note.get("back") or ():
+    for command in _noted(keep).get("back") or ():
         code, said = asked([*as_root(root=root), *command], limit_s=60, answer="no\n")
         if code != 0:
             failed.append(f"{' '.join(command)} ({_short(said)})")
     if failed:
-        says(f"The clocks could not be put back: {'; '.join(failed)}. Run this as root, or restart the device.")
+        _tell(f"The clocks could not be put back: {'; '.join(failed)}. Run this as root, or restart the device.")
         return False
     for name in (NOTE, STORE):
         if (keep / name).exists():
@@ -163,10 +171,36 @@ def _must(command: list[str], *, root: str) -> None:
 def _write_note(keep: Path, back: list[list[str]]) -> None:
     beside = keep / (NOTE + ".part")
     with beside.open("w", encoding="utf-8") as file:
-        json.dump({"back": back}, file)
+        json.dump({"back": back, "pid": os.getpid(), "began": _began(os.getpid())}, file)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(keep / NOTE)
+
+
+def _noted(keep: Path) -> dict[str, Any]:
+    """The note: {"back": commands, "pid", "began"}; empty where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(text_of(keep / NOTE) or "{}")
+    except ValueError:
+        return {}
+    return found
+
+
+def _runs(note: dict[str, Any]) -> bool:
+    """Whether the process that wrote it is still there: a number is given anew, so when it began counts too."""
+    return bool(note.get("began")) and _began(int(note["pid"])) == note["began"]
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks; None where it is gone, or dead and not yet taken away."""
+    words = (text_of(Path("/proc/%d/stat" % pid)) or "").rpartition(")")[2].split()
+    return words[19] if len(words) > 19 and words[0] != "Z" else None  # field 22 of proc(5), counted behind the name
+
+
+def _tell(text: str) -> None:
+    """Putting back goes on when nobody is there to be told."""
+    with suppress(OSError):
+        says(text)
 
 
 def _stopped(number: int, frame: Any) -> None:

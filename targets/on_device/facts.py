@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from targets.on_device.asking import text_of
-from targets.on_device.clocks import NOTE, kept_folder
+from targets.on_device.clocks import kept_folder, left_locked
 from targets.on_device.emulation import emulated
 from targets.on_device.jetson import jetson_facts
 from targets.on_device.nvidia_smi import gpus
@@ -74,7 +74,7 @@ def facts(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "gpu": (jetson or {}).get("gpu") or card.get("name"),
         "compute_capability": (jetson or {}).get("compute_capability") or card.get("compute_capability"),
         "power_mode": mode.get("name"),
-        "clocks_left_locked": (kept_folder(folder) / NOTE).exists(),
+        "clocks_left_locked": left_locked(kept_folder(folder)),
     }
 
 

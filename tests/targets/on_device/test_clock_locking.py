@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from targets.on_device.clocks import NOTE, STORE, kept_folder, locked_clocks
+from targets.on_device.clocks import NOTE, STORE, kept_folder, left_locked, locked_clocks
 from targets.on_device.power import state
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -107,9 +107,8 @@ def test_a_failure_after_the_1st_change_is_put_back_at_once(device: Any, tmp_pat
     before = device.clock_texts()
     device.change(fails="jetson_clocks")
     with locked_clocks(wanted=True, keep=tmp_path / "kept", mode="25W", root=str(device.root)) as report:
-        assert report["locked"] is False
-    assert report["restored"] is True
-    assert (device.mode(), device.clock_texts()) == ("15W", before)
+        assert (report["locked"], report["restored"]) == (False, True)
+        assert (device.mode(), device.clock_texts()) == ("15W", before)
 
 
 def test_a_pc_without_any_of_2_tools_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,11 +152,25 @@ def test_after_a_kill_the_next_job_puts_back_first_and_says_so_1_time(
     process = holding(device, keep)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(60)
-    assert (device.mode(), (keep / NOTE).exists()) == ("25W", True)
+    assert (device.mode(), left_locked(keep)) == ("25W", True)
     with locked_clocks(wanted=False, keep=keep, root=str(device.root)):
         assert (device.mode(), device.clock_texts()) == ("15W", before)
     assert "killed while it held the clocks" in capsys.readouterr().out
     assert not (keep / NOTE).exists()
+
+
+def test_what_1_running_job_holds_is_left_alone_by_another(device: Any, tmp_path: Path) -> None:
+    keep = tmp_path / "kept"
+    process = holding(device, keep)
+    assert not left_locked(keep)
+    for wanted in (False, True):
+        with locked_clocks(wanted=wanted, keep=keep, mode="15W", root=str(device.root)) as report:
+            assert report["locked"] is False
+            assert ("another job holds them" in report["why"]) is wanted
+        assert device.mode() == "25W"
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(60)
+    assert device.mode() == "15W"
 
 
 def test_a_failed_putting_back_is_told_and_its_1_note_stays(
@@ -170,6 +183,8 @@ def test_a_failed_putting_back_is_told_and_its_1_note_stays(
     assert (keep / NOTE).exists()
     assert "could not be put back" in capsys.readouterr().out
     device.change(sudo="allowed")
+    note = json.loads((keep / NOTE).read_text())
+    (keep / NOTE).write_text(json.dumps({**note, "began": "1"}))  # this process still runs; as if it had ended
     with locked_clocks(wanted=False, keep=keep, root=str(device.root)):
         assert device.mode() == "15W"
 

@@ -110,23 +110,44 @@ def test_a_pc_is_no_jetson_and_has_5_empty_words(tmp_path: Path) -> None:
     assert [found[name] for name in ("board", "l4t", "power_mode", "cuda", "architecture")] == [None] * 5
 
 
-def test_an_import_that_ends_the_process_with_signal_11_is_a_sentence() -> None:
-    found = probed("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    assert found == {"missing": "the process that imports it was ended by signal 11"}
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Makes a module that other processes and this one can import; gives its name."""
+
+    def make(source: str) -> str:
+        name = f"runtime_of_{len(list(tmp_path.glob('*.py')))}_{tmp_path.name}"
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    return make
 
 
-def test_what_2_ways_of_probing_find_is_the_same() -> None:
-    working, failing = "found = {'version': '1.2'}", "import no_such_module_anywhere"
-    for statement in (working, failing):
-        assert runtimes_here._probed_by_a_child(statement) == probed(statement)
-    crash = "import os; os.kill(os.getpid(), 9)"
-    assert runtimes_here._probed_by_a_child(crash) == {"missing": "the process that imports it was ended by signal 9"}
+@pytest.mark.parametrize("probe", [probed, runtimes_here._probed_by_a_child])
+def test_1_runtime_says_its_version_and_providers_whichever_way_it_is_asked(
+    probe: Callable[[str], dict[str, Any]], runtime: Callable[[str], str]
+) -> None:
+    assert probe(runtime("__version__ = '1.2'\n")) == {"version": "1.2"}
+    source = "__version__ = '1.3'\ndef get_available_providers():\n    return ['Stand-in']\n"
+    assert probe(runtime(source)) == {"version": "1.3", "providers": ["Stand-in"]}
+    assert probe("no_such_runtime") == {"missing": "ModuleNotFoundError: No module named 'no_such_runtime'"}
 
 
-def test_a_probe_that_hangs_is_ended_after_1_second(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("probe", [probed, runtimes_here._probed_by_a_child])
+def test_an_import_that_ends_the_process_with_signal_9_is_a_sentence(
+    probe: Callable[[str], dict[str, Any]], runtime: Callable[[str], str]
+) -> None:
+    name = runtime("import os\nos.kill(os.getpid(), 9)\n")
+    assert probe(name) == {"missing": "the process that imports it was ended by signal 9"}
+
+
+@pytest.mark.parametrize("probe", [probed, runtimes_here._probed_by_a_child])
+def test_an_import_that_hangs_is_given_up_after_1_second(
+    probe: Callable[[str], dict[str, Any]], runtime: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runtimes_here, "PROBE_LIMIT_S", 1.0)
-    for probe in (probed, runtimes_here._probed_by_a_child):
-        assert "did not end" in probe("import time; time.sleep(60)")["missing"]
+    assert "did not end" in probe(runtime("import time\ntime.sleep(600)\n"))["missing"]
 
 
 def test_the_library_of_8_5_2_is_known_by_its_name(tmp_path: Path) -> None:

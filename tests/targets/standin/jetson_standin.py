@@ -4,8 +4,9 @@
     root/          what the device shows below /etc, /proc, /sys
     commands.log   every command line, in order
 
-A process takes it for its device when `bin` comes first on its PATH. The python3 there is the one that runs the tests,
-with a `sitecustomize` that writes {"root": …} into the job.json of a job which is started with it.
+A process takes it for its device when `bin` comes first on its PATH, or when it is started by the python3 there, which
+puts it first. That is the Python that runs the tests, with a `sitecustomize` that writes {"root": …} into the job.json
+of a job which is started with it.
 """
 
 import json
@@ -108,9 +109,10 @@ def jetson_in(folder: Path, *, mode: str = "15W", sudo: str = "allowed", **trtex
     customize = ROOT_INTO_JOB.replace("ROOT}", repr(str(folder / "root")) + "}")
     (folder / "site" / "sitecustomize.py").write_text(customize, encoding="utf-8")
     python = folder / "bin" / "python3"
+    first = f'export PATH={shlex.quote(str(folder / "bin"))}:"$PATH"'
     start = f'PYTHONPATH={shlex.quote(str(folder / "site"))} exec {shlex.quote(sys.executable)} "$@"'
     remark = "# stand-in: the Python of the tests, told where its device is"
-    python.write_text(f"#!/bin/sh\n{remark}\n{start}\n", encoding="utf-8")
+    python.write_text(f"#!/bin/sh\n{remark}\n{first}\n{start}\n", encoding="utf-8")
     python.chmod(0o755)
     return StandInJetson(folder)
 

@@ -3,10 +3,12 @@
 import json
 import os
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 Jetson = Callable[..., Any]
 
 
@@ -62,3 +64,23 @@ def test_1_trtexec_of_8_5_2_stands_on_its_path(stand_in_jetson: Jetson) -> None:
     device = stand_in_jetson(tensorrt="8.5.2")
     assert "[TensorRT v8502]" in ask(device, "trtexec", "--help").stdout
     assert device.commands() == ["trtexec --help"]
+
+
+def test_the_1_file_that_is_sent_to_a_device_finds_a_jetson_there(stand_in_jetson: Jetson, tmp_path: Path) -> None:
+    device, job, sources = stand_in_jetson(mode="25W"), tmp_path / "job", REPOSITORY / "targets" / "on_device"
+    job.mkdir()
+    (job / "job.json").write_text("{}")
+    with zipfile.ZipFile(job / "on_device.pyz", "w") as archive:
+        archive.write(sources / "start.py", "__main__.py")
+        archive.writestr("targets/__init__.py", "")
+        for path in sources.glob("*.py"):
+            archive.write(path, f"targets/on_device/{path.name}")
+    done = subprocess.run(
+        [str(device.folder / "bin" / "python3"), str(job / "on_device.pyz"), "facts", str(job)],
+        cwd=job, env={"PATH": os.defpath}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((job / "result.json").read_text())
+    assert found["jetson"]["module"] == "Jetson Orin Nano 8GB"
+    assert found["power_mode"] == "25W"
+    assert found["tensorrt"]["version"] == "10.3.0"
