@@ -36,7 +36,11 @@ def main(arguments: list[str]) -> int:
 
 def build(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
     """{"information"}, and on which GPU."""
-    return {**built(asked, folder), **open_cuda().device()}
+    found = built(asked, folder)
+    try:
+        return {**found, **open_cuda().device()}
+    except OnDeviceFailure:  # the engine is there all the same; the facts may know the GPU
+        return found
 
 
 def answer(asked: dict[str, Any], folder: Path) -> dict[str, Any]:

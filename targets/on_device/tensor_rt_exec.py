@@ -20,10 +20,10 @@ from targets.on_device.tensor_rt_identity import (
     timing_cache_of,
     workspace_of,
 )
-from targets.on_device.tensor_rt_layers import counts, layer_rows, with_times
+from targets.on_device.tensor_rt_layers import counts, float_remark, layer_rows, with_times
 from targets.on_device.tensor_rt_rounds import Timed, rounds
 from targets.on_device.tensor_rt_state import facts_of
-from targets.on_device.tensor_rt_versions import runtime_name, version_from_banner
+from targets.on_device.tensor_rt_versions import runtime_name, strongly_typed, version_from_banner
 from targets.on_device.trtexec_commands import (
     answer_command,
     build_command,
@@ -75,6 +75,9 @@ def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not (folder / job["engine"]).is_file():
         raise OnDeviceFailure("failed", f"trtexec ended well and left no {job['engine']}: {log.complaint()}.")
     rows = layer_rows(read_json(listed))
+    remark = float_remark(rows, strong=strongly_typed(version, settings))
+    if remark:
+        says(remark)
     return {
         "engine": job["engine"], "runtime": runtime_name(version), "seconds": ended.seconds, "layers": rows,
         "counts": counts(rows), "with": "trtexec", "command": command, "workspace_mb": workspace,
@@ -110,7 +113,11 @@ def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         batches.progress(index)
     if collected.rounded:
         says("trtexec wrote some answers in text alone, with six digits each.")
-    return {"outputs": collected.close(), "digits": 6 if collected.rounded else None, "with": "trtexec"}
+    outputs = collected.close()
+    return {
+        "outputs": outputs, "files": [row["file"] for row in outputs], "digits": 6 if collected.rounded else None,
+        "with": "trtexec",
+    }  # fmt: skip
 
 
 def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -45,6 +45,16 @@ def counts(rows: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
+def float_remark(rows: list[dict[str, Any]], *, strong: bool) -> str:
+    """What is to be said where the types of the graph held, and its real numbers were float32."""
+    real = {row["precision"] for row in rows if row["kind"] != "Reformat"} & {"FP16", "BF16", "FP32"}
+    if not strong or real != {"FP32"}:
+        return ""
+    return (
+        "What is not INT8 runs in FP32: a strongly typed engine has the types of its graph. FP16 wants a float16 ONNX."
+    )
+
+
 def with_times(rows: list[dict[str, Any]], times: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with their times; a layer that only the profile names gets a row that says so."""
     left = dict(times)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from targets.on_device.events import emit
+from targets.on_device.events import emit, says
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.own_child import python_command, run_lines
 from targets.on_device.runtimes_here import SYSTEM_PYTHON, TENSORRT, probed
@@ -24,10 +24,10 @@ from targets.on_device.tensor_rt_identity import (
     timing_cache_of,
     workspace_of,
 )
-from targets.on_device.tensor_rt_layers import counts, layer_rows, with_times
+from targets.on_device.tensor_rt_layers import counts, float_remark, layer_rows, with_times
 from targets.on_device.tensor_rt_rounds import Timed, rounds
 from targets.on_device.tensor_rt_state import facts_of
-from targets.on_device.tensor_rt_versions import OLDEST_IN_PYTHON, runtime_name, version_from_name
+from targets.on_device.tensor_rt_versions import OLDEST_IN_PYTHON, runtime_name, strongly_typed, version_from_name
 from targets.on_device.trtexec_log import Log, ended_badly
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     }  # fmt: skip
     found = _child(python, "build", asked, folder, what=f"build {job['onnx']}")
     rows = layer_rows(found["information"])
+    remark = float_remark(rows, strong=strongly_typed(python.version, settings))
+    if remark:
+        says(remark)
     return {
         "engine": job["engine"], "runtime": runtime_name(python.version), "seconds": found["seconds"], "layers": rows,
         "counts": counts(rows), "with": "python", "workspace_mb": workspace, "timing_cache": str(cache),
@@ -82,7 +85,8 @@ def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     python = _own(job, folder, [job["engine"]])
     asked = {key: job.get(key) for key in ("engine", "inputs", "count", "settings")}
     found = _child(python, "answer", asked, folder, what="answer the inputs")
-    return {"outputs": found["outputs"], "digits": None, "with": "python"}
+    outputs = found["outputs"]
+    return {"outputs": outputs, "files": [row["file"] for row in outputs], "digits": None, "with": "python"}
 
 
 def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:

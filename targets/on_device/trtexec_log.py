@@ -29,7 +29,7 @@ MANAGED = re.compile(r"TensorRT-managed allocation.*now: CPU (\d+), GPU (\d+) \(
 DEVICE_NAME = re.compile(r"Selected Device: (.+)$")
 CAPABILITY = re.compile(r"Compute Capability: (\d+\.\d+)")
 LAYER_COUNT = re.compile(r"(?:After .*|Original): (\d+) layers")
-TUNED = re.compile(r"Timing Runner: (.+) \([A-Za-z]+\[")
+TUNED = re.compile(r"Timing Runner: (.+) \([A-Za-z]\w*[\[)]")
 FULL_MEMORY = re.compile(r"out of memory|OutOfMemory|insufficient memory|[Rr]equested amount of GPU memory", re.I)
 REFUSALS = re.compile(
     r"parse|INVALID_NODE|UNSUPPORTED|[Uu]nsupported|not supported|Assertion failed|Could not find any implementation"

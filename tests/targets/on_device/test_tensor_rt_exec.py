@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.tensor_rt import answer, build, layers, measure, memory
+from targets.on_device.tensor_rt_rounds import Timed, rounds
 from targets.on_device.tensor_rt_versions import REMOVED_IN_11
 
 STANDIN = Path(__file__).resolve().parents[1] / "standin" / "trtexec.py"
@@ -118,16 +119,24 @@ def test_all_5_jobs_go_through_the_trtexec_of_each_version(device: Device, versi
     assert bool(passed & set(REMOVED_IN_11)) is (version != "11.4.1")
 
 
-def test_2_engines_are_timed_in_turns_in_3_rounds_whose_order_the_seed_draws(device: Device) -> None:
-    device.builds("a.plan")
-    device.builds("b.plan", mode="int8", typed="strong")
-    settings = {**QUICK, "processes": 3, "seed": 1}
-    found = measure(device.job(settings=settings), device.folder)
-    order = [(run["process"], run["engine"]) for run in found["runs"]]
-    assert sorted(order) == [(process, engine) for process in range(3) for engine in ("a.plan", "b.plan")]
-    assert [process for process, _ in order] == [0, 0, 1, 1, 2, 2]
-    again = measure(device.job(settings=settings), device.folder)
-    assert [(run["process"], run["engine"]) for run in again["runs"]] == order
+def test_2_engines_are_timed_in_turns_in_20_rounds_whose_order_the_seed_draws(tmp_path: Path) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def once(engine: str, *, transfers: bool, graph: bool) -> Timed:
+        asked.append((engine, transfers))
+        return Timed((1.0,) * 299, (2.0,) * 299, graph=graph)
+
+    job: dict[str, Any] = {"engines": ["a.plan", "b.plan"]}
+    orders = []
+    for seed in (1, 1, 2):
+        job["settings"] = {"processes": 20, "seed": seed}
+        runs = rounds(job, tmp_path, once)["runs"]
+        assert [run["process"] for run in runs] == [process for process in range(20) for _ in range(2)]
+        orders.append([run["engine"] for run in runs])
+        assert all(orders[-1][place] != orders[-1][place + 1] for place in range(0, 40, 2))
+    assert orders[0] == orders[1] != orders[2]
+    assert set(orders[0][::2]) == {"a.plan", "b.plan"}  # each of the two is the first of some round
+    assert [transfers for _, transfers in asked[:4]] == [False, True, False, True]
 
 
 def test_times_that_vary_by_8_percent_are_unstable_and_the_reason_is_told(device: Device) -> None:

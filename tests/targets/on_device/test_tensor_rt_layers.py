@@ -8,7 +8,7 @@ import pytest
 
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.tensor_rt_identity import check_identity, free_bytes, timing_cache_of, workspace_of
-from targets.on_device.tensor_rt_layers import counts, layer_rows, with_times
+from targets.on_device.tensor_rt_layers import counts, float_remark, layer_rows, with_times
 
 
 def tensor(form: str) -> list[dict[str, Any]]:
@@ -77,6 +77,17 @@ def test_an_engine_that_keeps_2_names_alone_says_that_it_does() -> None:
         ("fc", "unknown", False),
     ]
     assert "without detailed profiling" in rows[0]["why"]
+
+
+def test_a_strongly_typed_engine_without_1_half_is_remarked_on() -> None:
+    eight, real, half = (
+        {"LayerType": "conv", "Inputs": form, "Outputs": form, "Weights": {"Type": kind}}
+        for form, kind in ((SHORT, "Int8"), (FLOAT, "Float"), (HALF, "Half"))
+    )
+    assert "float16 ONNX" in float_remark(layer_rows([eight, real]), strong=True)
+    assert float_remark(layer_rows([eight, real]), strong=False) == ""
+    assert float_remark(layer_rows([eight, real, half]), strong=True) == ""
+    assert float_remark(layer_rows([eight]), strong=True) == ""
 
 
 def test_times_are_joined_by_name_and_1_that_only_the_profile_has_is_kept() -> None:

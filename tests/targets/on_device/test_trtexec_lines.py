@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from targets.on_device import trtexec_progress
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.own_child import Ended
 from targets.on_device.tensor_rt_versions import (
@@ -226,3 +227,17 @@ def test_the_log_tells_the_gpu_12_mib_that_tensorrt_holds_and_a_graph_that_faile
     assert log.facts == {"gpu": "Orin", "compute_capability": "8.7", "managed_gpu_mib": 12}
     assert log.said(NO_GRAPH)
     assert (log.tuned, log.layer_count) == ({"conv1 + relu1"}, 23)
+
+
+def test_progress_is_the_count_of_2_layers_tuned_of_23(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trtexec_progress, "SECONDS_BETWEEN", 0.0)
+    log = Log()
+    tell = trtexec_progress.told(log)
+    for line in ("Original: 23 layers", "Timing Runner: a (CaskConvolution)", "Timing Runner: a (Jit[0x8])", "x",
+                 "Timing Runner: b (CudnnPooling[0x80000])"):  # fmt: skip
+        log.read("[11/22/2026-05:44:15] [V] [TRT] " + line)
+        tell()
+    told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(each["done"], each["of"]) for each in told] == [(1, 23), (2, 23)]
