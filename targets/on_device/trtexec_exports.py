@@ -87,8 +87,9 @@ def raw_values(outputs: list[dict[str, Any]], folder: Path) -> list[dict[str, An
             if len(values) == len(text) and all(map(_same, values, text)):
                 raw = values
         found.append({**output, "raw": (text if raw is None else raw).tobytes(), "rounded": raw is None})
-    for file in folder.glob("*.raw"):  # those of one run are not taken for those of the next
-        file.unlink()
+    for way in ("input", "output"):  # those of one run are not taken for those of the next
+        for file in folder.glob(f"*.{way}.*.raw"):
+            file.unlink()
     return found
 
 
