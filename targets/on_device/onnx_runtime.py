@@ -1,25 +1,28 @@
 """ONNX Runtime on a device: build, answer, measure, layers and memory, as `engines.py` states them.
 
 What a job may set: {"settings": {"threads", "provider": "cpu" | "cuda", "precision_mode", "seed", "seconds",
-"samples", "processes"}, "python": the interpreter of fresh processes}. `samples` counts rounds per process; without it
-as many are taken as fit into `seconds` for each engine, and at least 299. Every result has "session": the settings
-that were used, with what the job left out.
+"samples", "processes", "allow_emulated"}, "python": the interpreter of fresh processes}. `samples` counts rounds per
+process; without it as many are taken as fit into `seconds` for each engine, and at least 299. Every result has
+"session": the settings that were used, with what the job left out. Figures are not taken where an emulator plays the
+processor, unless `allow_emulated` asks for them; then the result says so.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from targets.on_device.emulation import emulated
 from targets.on_device.events import progress, says
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.onnx_runtime_arrays import questions, written
 from targets.on_device.onnx_runtime_process import NoProcess, in_fresh_process
 from targets.on_device.onnx_runtime_profile import layer_times
-from targets.on_device.onnx_runtime_session import open_session, runtime_name, settings_of
+from targets.on_device.onnx_runtime_session import open_session, runtime_name, settings_of, whole_number
 from targets.on_device.onnx_runtime_times import times
+from targets.on_device.power import state
+from targets.on_device.stability import unstable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,10 +74,17 @@ def answer(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Times of all engines, in turns, in several fresh processes; the state of the device before and after."""
-    settings = settings_of(job)
-    processes = int((job.get("settings") or {}).get("processes") or PROCESSES)
-    before, runs, fresh = _state(), [], True
+    """Times of all engines, in turns, in several fresh processes; the state of the device before and after.
+
+    Unstable is a GPU by its times, and any device by what throttled or changed meanwhile: the times of a processor
+    that also runs an operating system are judged by their order statistics alone.
+    """
+    settings, is_emulated = settings_of(job), _emulated(job)
+    processes = whole_number(job, "processes", PROCESSES)
+    if not job.get("engines"):
+        raise OnDeviceFailure("usage", "the job names no engines to measure.")
+    before, fresh = state(), True
+    runs: list[dict[str, Any]] = []
     for process in range(processes):
         try:
             runs += in_fresh_process({"what": "times", "job": job, "folder": str(folder), "process": process}, folder)
@@ -83,39 +93,52 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             runs, fresh = times(job, folder, process=0), False
             break
         progress(process + 1, processes, "processes timed")
+    after = state()
     return {
         "runs": runs,
         "before": before,
-        "after": _state(),
-        "unstable": [],
+        "after": after,
+        "unstable": unstable(runs, before, after),
         "fresh_processes": fresh,
         "runtime": runtime_name(),
         "session": settings.as_json(rewrites=False),
+        **is_emulated,
     }
 
 
 def layers(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The median time of each operator."""
+    is_emulated = _emulated(job)
     return {
         "layers": layer_times(job, folder),
         "runtime": runtime_name(),
         "session": settings_of(job).as_json(rewrites=False),
+        **is_emulated,
     }
 
 
 def memory(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The peak of a fresh process that opens the engine and answers one batch."""
+    is_emulated = _emulated(job)
     try:
         peak = in_fresh_process({"what": "memory", "job": job, "folder": str(folder)}, folder)
     except NoProcess as why:
         raise OnDeviceFailure("missing", f"no fresh process can be started to measure memory in ({why}).") from why
-    return {"peak_bytes": peak, "runtime": runtime_name(), "session": settings_of(job).as_json(rewrites=False)}
+    return {
+        "peak_bytes": peak,
+        "runtime": runtime_name(),
+        "session": settings_of(job).as_json(rewrites=False),
+        **is_emulated,
+    }
 
 
-def _state() -> dict[str, Any]:
-    """Power mode, clocks and temperatures, where this part can read them."""
-    try:
-        found: dict[str, Any] = import_module("targets.on_device.power").state()
-    except ImportError:
-        return {}
-    return found
+def _emulated(job: dict[str, Any]) -> dict[str, bool]:
+    """What a result says of it; refuses to take figures of an emulator that were not asked for."""
+    found, why = emulated()
+    if found and (job.get("settings") or {}).get("allow_emulated") is not True:
+        raise OnDeviceFailure(
+            "refused",
+            f"this processor is emulated ({why}): its times and its memory say nothing about the device it plays. "
+            "Measure on a real one.",
+        )
+    return {"emulated": True} if found else {}

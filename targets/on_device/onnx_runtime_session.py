@@ -53,12 +53,20 @@ class Settings:
 def settings_of(job: dict[str, Any]) -> Settings:
     """The settings in a job; what it leaves out has the value that is used on the host."""
     asked = job.get("settings") or {}
-    threads, provider = asked.get("threads", 1), asked.get("provider", "cpu")
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise OnDeviceFailure("usage", f"threads is {threads!r}; a whole number from 1 on is wanted.")
+    threads, provider = whole_number(job, "threads", 1), asked.get("provider", "cpu")
     if provider not in PROVIDERS:
         raise OnDeviceFailure("usage", f"the provider is {provider!r}; known are {', '.join(PROVIDERS)}.")
     return Settings(threads, provider, bool(asked.get("precision_mode", False)))
+
+
+def whole_number(job: dict[str, Any], name: str, default: int) -> int:
+    """A setting that counts something."""
+    value = (job.get("settings") or {}).get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OnDeviceFailure("usage", f"{name} is {value!r}; a whole number from 1 on is wanted.")
+    return value
 
 
 def onnx_runtime() -> Any:

@@ -17,7 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from targets.on_device.onnx_runtime_arrays import asked, questions
-from targets.on_device.onnx_runtime_session import open_session, settings_of
+from targets.on_device.onnx_runtime_session import open_session, settings_of, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def times(job: dict[str, Any], folder: Path, *, process: int) -> list[dict[str, 
             ends.append(_compute_only(session, feeds))
         calls.append(ends)
     settled = [settle(call) for each in calls for call in each]
-    count = asked_for.get("samples") or count_for(max(settled), seconds=asked_for.get("seconds") or SAMPLING_S)
+    count = whole_number(job, "samples", count_for(max(settled), seconds=asked_for.get("seconds") or SAMPLING_S))
     taken = in_turns(calls, count=count, seed=int(asked_for.get("seed") or 0) + process)
     return [
         {
