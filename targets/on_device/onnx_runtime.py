@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from targets.on_device.emulation import emulated
 from targets.on_device.events import progress, says
 from targets.on_device.failures import OnDeviceFailure
-from targets.on_device.onnx_runtime_arrays import questions, written
+from targets.on_device.onnx_runtime_arrays import questions, unfinished, written
 from targets.on_device.onnx_runtime_process import NoProcess, in_fresh_process
 from targets.on_device.onnx_runtime_profile import layer_times
 from targets.on_device.onnx_runtime_session import open_session, runtime_name, settings_of, whole_number
@@ -34,7 +34,7 @@ def build(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Rewrite the graph for this processor and write it; it appears whole or not at all."""
     started, settings = time.perf_counter(), settings_of(job)
     source, engine = folder / job["onnx"], folder / job["engine"]
-    beside = engine.with_name(".unfinished-" + engine.name)
+    beside = unfinished(engine)
     try:
         providers = open_session(source, settings, keep=beside).get_providers()
         if not beside.is_file():

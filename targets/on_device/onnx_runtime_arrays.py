@@ -5,6 +5,7 @@ A raw file is numbers in C order, little-endian; the first axis counts inputs.
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+BETWEEN_WORDS_S = 0.5
 AT_ONCE = 16  # inputs asked together where the model leaves the batch open: small boards hold little
 DTYPES = {
     "tensor(float)": "float32",
@@ -124,15 +126,18 @@ def asked(session: Any, feeds: dict[str, Any]) -> list[Any]:
 
 
 def written(session: Any, given: Questions, folder: Path, *, tell: Callable[[int, int], None]) -> list[dict[str, Any]]:
-    """Ask everything and write the answers, batch by batch; what was written, as `engines.py` has it."""
+    """Ask everything and write the answers, batch by batch; what was written, as `engines.py` has it.
+
+    The files appear when they are whole. `tell` hears twice a second how many inputs are answered.
+    """
     doors = session.get_outputs()
     rows: list[dict[str, Any]] = []
+    told_s = 0.0
     with ExitStack() as open_files:
         files: list[Any] = []
         for feeds, real, start in given.batches():
             sent = len(next(iter(feeds.values())))
-            answers = asked(session, feeds)
-            for place, each in enumerate(answers):
+            for place, each in enumerate(asked(session, feeds)):
                 if each.ndim == 0 or len(each) != sent:
                     raise OnDeviceFailure(
                         "failed",
@@ -141,11 +146,20 @@ def written(session: Any, given: Questions, folder: Path, *, tell: Callable[[int
                     )
                 if start == 0:
                     name = f"output-{place}.raw"
-                    files.append(open_files.enter_context((folder / name).open("wb")))
+                    files.append(open_files.enter_context(unfinished(folder / name).open("wb")))
                     rows.append({"name": doors[place].name, "dtype": str(each.dtype), "file": name})
                     rows[place]["shape"] = [given.count, *each.shape[1:]]
                 elif list(each.shape[1:]) != rows[place]["shape"][1:]:
                     raise OnDeviceFailure("failed", f"output {doors[place].name} changes its shape between batches.")
                 files[place].write(each[:real].astype(each.dtype.newbyteorder("<"), copy=False).tobytes())
-            tell(start + real, given.count)
+            if start + real == given.count or time.monotonic() - told_s >= BETWEEN_WORDS_S:
+                told_s = time.monotonic()
+                tell(start + real, given.count)
+    for row in rows:
+        unfinished(folder / row["file"]).replace(folder / row["file"])
     return rows
+
+
+def unfinished(path: Path) -> Path:
+    """The name of a file until it is whole."""
+    return path.with_name(".unfinished-" + path.name)
