@@ -28,10 +28,6 @@ STOPS = (signal.SIGTERM, signal.SIGHUP)
 HOME_FOLDER = "~/.edge-compress"
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal that would have ended us at once: raised instead, so that what was locked is put back."""
-
-
 class NotPermitted(Exception):
     """Why the clocks stay as they are."""
 
@@ -39,7 +35,7 @@ class NotPermitted(Exception):
 def kept_folder(folder: Path) -> Path:
     """Where notes outlive a job: above the folder of jobs, else below the home."""
     above = folder.parent.parent
-    return above if (above / "blobs").is_dir() else Path(os.path.expanduser(HOME_FOLDER))
+    return above if (above / "blobs").is_dir() else Path(HOME_FOLDER).expanduser()
 
 
 @contextmanager
@@ -115,7 +111,7 @@ def _lock_jetson(*, keep: Path, mode: str | None, root: str) -> dict[str, Any]:
         raise NotPermitted("nvpmodel does not tell the power mode, so it cannot be set and put back.")
     if mode is not None and mode not in known:
         raise NotPermitted(
-            f"this device has no power mode {mode!r}; it has {', '.join(known) or 'none that it tells'}."
+            f"no power mode here is named {mode!r}; there are {', '.join(known) or 'none that it tells'}."
         )
     keep.mkdir(parents=True, exist_ok=True)
     store = keep / STORE
@@ -123,12 +119,12 @@ def _lock_jetson(*, keep: Path, mode: str | None, root: str) -> dict[str, Any]:
         store.unlink()  # jetson_clocks does not write over an older one
     _must([str(clocks), "--store", str(store)], root=root)
     back = [[str(clocks), "--restore", str(store)]]
-    change = mode is not None and before is not None and before["name"] != mode
-    if change:
+    change = before is not None and mode not in (None, before["name"])
+    if before is not None and change:
         back.insert(0, [str(nvpmodel), "-m", str(before["id"])])
     _write_note(keep, back)
     why = "locked"
-    if change:
+    if before is not None and change:
         asked([*as_root(root=root), str(nvpmodel), "-m", str(known[str(mode)])], limit_s=60, answer="no\n")
         now = power_mode(root=root)
         if now is None or now["name"] != mode:
@@ -174,7 +170,8 @@ def _write_note(keep: Path, back: list[list[str]]) -> None:
 
 
 def _stopped(number: int, frame: Any) -> None:
-    raise Stopped(f"signal {number}")
+    """The signal would have ended us at once: this way what was locked is put back."""
+    raise KeyboardInterrupt
 
 
 def _main_thread() -> bool:

@@ -1,8 +1,8 @@
 """Does an emulator run this process? Its times would say nothing about the device it plays.
 
 Under qemu-user `os.uname()` names the emulated processor, and the files below /proc that are about this process are
-made up. Two witnesses remain: the kernel's own name for its architecture (/proc/sys/kernel/arch, Linux 6.1 and later), and
-this process as another one sees it: a child looks at the program that its parent runs, which is then qemu itself.
+made up. Two witnesses remain: the kernel's own name for its architecture (/proc/sys/kernel/arch, Linux 6.1 and later),
+and this process as another one sees it: a child looks at the program that its parent runs, which is then qemu itself.
 """
 
 from __future__ import annotations

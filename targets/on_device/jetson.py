@@ -1,8 +1,8 @@
 """Which Jetson this is: board, module, L4T and the JetPack it belongs to, power mode.
 
 The release file's first line is "# R36 (release), REVISION: 4.3, …"; the module is the p-number in the device tree that
-is not the carrier board's. L4T → JetPack as in jetson_stats' table (2026-07); a release that is not in it has no JetPack
-here.
+is not the carrier board's. L4T → JetPack as in jetson_stats' table (2026-07); a release that is not in it has no
+JetPack here.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,21 @@ from targets.on_device.asking import asked, command_at, listed, text_of
 
 # An import from a slow SD card, or under an emulator, takes its time.
 PROBE_LIMIT_S = 120.0
-ORT = "import onnxruntime as m; found = {'version': m.__version__, 'providers': m.get_available_providers()}"
-TENSORRT = "import tensorrt as m; found = {'version': m.__version__}"
+# What `looked_at` does, for an interpreter that has nothing of ours
+PROGRAM = """
+import importlib, json, sys
+module = importlib.import_module(sys.argv[1])
+ask = getattr(module, "get_available_providers", None)
+found = {"version": module.__version__, **({"providers": ask()} if ask else {})}
+sys.stdout.write("\\n" + json.dumps(found))
+"""
 SYSTEM_PYTHON = "/usr/bin/python3"
 LIBRARIES = ("usr/lib/aarch64-linux-gnu", "usr/lib/x86_64-linux-gnu", "usr/lib", "usr/local/lib", "usr/lib64")
 
 
 def onnxruntime_here() -> dict[str, Any]:
     """{"version", "providers", "python"}, or {"missing": why}."""
-    return {**probed(ORT), "python": sys.executable}
+    return {**probed("onnxruntime"), "python": sys.executable}
 
 
 def tensorrt_here(*, root: str = "/") -> dict[str, Any]:
@@ -36,7 +43,7 @@ def tensorrt_here(*, root: str = "/") -> dict[str, Any]:
     pythons = []
     for python in dict.fromkeys([sys.executable, SYSTEM_PYTHON]):
         if python == sys.executable or not _same_program(python, sys.executable):
-            found = probed(TENSORRT, python=python)
+            found = probed("tensorrt", python=python)
             if "version" in found:
                 pythons.append({"interpreter": python, "version": found["version"]})
     library = library_version(root=root)
@@ -50,7 +57,7 @@ def tensorrt_here(*, root: str = "/") -> dict[str, Any]:
 
 
 def trtexec_here(*, root: str = "/") -> dict[str, Any] | None:
-    """Where trtexec is, and the TensorRT that its first line names: "&&&& RUNNING TensorRT.trtexec [TensorRT v100300]"."""
+    """Where trtexec is, and the TensorRT of its first line: "&&&& RUNNING TensorRT.trtexec [TensorRT v100300]"."""
     path = command_at("trtexec", root=root)
     if path is None:
         return None
@@ -101,13 +108,19 @@ def cuda_here(*, root: str = "/") -> str | None:
     return None
 
 
-def probed(statement: str, *, python: str | None = None) -> dict[str, Any]:
-    """What `statement` leaves in `found`, run by another process; {"missing": why} where it fails, crashes or hangs."""
-    program = "import json, sys\n%s\nsys.stdout.write('\\n' + json.dumps(found))" % statement
+def looked_at(name: str) -> dict[str, Any]:
+    """Import a runtime and ask it for its version, and ONNX Runtime for its providers."""
+    module = import_module(name)
+    ask = getattr(module, "get_available_providers", None)
+    return {"version": str(module.__version__), **({"providers": ask()} if ask else {})}
+
+
+def probed(module: str, *, python: str | None = None) -> dict[str, Any]:
+    """What a runtime says of itself in another process; {"missing": why} where the import fails, crashes or hangs."""
     place = python or sys.executable
-    code, said = asked([place, "-c", program], limit_s=PROBE_LIMIT_S)
+    code, said = asked([place, "-c", PROGRAM, module], limit_s=PROBE_LIMIT_S)
     if code is None and "did not end" not in said and place == sys.executable:
-        return _probed_by_a_child(statement)  # an emulated process cannot start its own interpreter again
+        return _probed_by_a_child(module)  # an emulated process cannot start its own interpreter again
     lines = said.splitlines() or [""]
     if code == 0:
         found: dict[str, Any] = json.loads(lines[-1])
@@ -116,17 +129,16 @@ def probed(statement: str, *, python: str | None = None) -> dict[str, Any]:
     return {"missing": why[:300]}
 
 
-def _probed_by_a_child(statement: str) -> dict[str, Any]:
+def _probed_by_a_child(module: str) -> dict[str, Any]:
     """The same by a copy of this process."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        names: dict[str, Any] = {}
         try:
-            exec(statement, names)
+            answer = looked_at(module)
         except BaseException as error:  # noqa: BLE001 - a runtime may fail in any way when it is imported
-            names["found"] = {"missing": ("%s: %s" % (type(error).__name__, error))[:300]}
-        os.write(write_end, json.dumps(names["found"]).encode())
+            answer = {"missing": f"{type(error).__name__}: {error}"[:300]}
+        os.write(write_end, json.dumps(answer).encode())
         os._exit(0)
     os.close(write_end)
     said = _read_until(read_end, time.monotonic() + PROBE_LIMIT_S)
@@ -152,7 +164,6 @@ def _read_until(pipe: int, deadline: float) -> bytes | None:
 
 
 def _same_program(one: str, other: str) -> bool:
-    """Whether two interpreters are one: a virtual environment has other packages than the interpreter it was made of."""
-    return not Path(one).exists() or (
-        os.path.realpath(one) == os.path.realpath(other) and sys.prefix == sys.base_prefix
-    )
+    """Whether two interpreters are one; that of a virtual environment has other packages than the one it links to."""
+    same = os.path.realpath(one) == os.path.realpath(other) and sys.prefix == sys.base_prefix
+    return same or not Path(one).exists()

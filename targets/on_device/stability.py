@@ -82,7 +82,7 @@ def disturbed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
             old, new = earlier.get(limit), clock.get(limit)
             if old is not None and new is not None and old != new:
                 found.append(f"the {word} clock of {name} changed from {old / 1e6:g} to {new / 1e6:g} MHz.")
-        if _held(earlier) and _held(clock) and _below(clock):
+        if name == "gpu" and _held(earlier) and _held(clock) and _below(clock):
             found.append(f"{name} is locked at {clock['highest_hz'] / 1e6:g} MHz and ran at {clock['now_hz'] / 1e6:g}.")
     for name, count in (after.get("throttling") or {}).items():
         grown = count - (before.get("throttling") or {}).get(name, 0)
@@ -100,7 +100,8 @@ def _held(clock: Mapping[str, Any]) -> bool:
 
 
 def _below(clock: Mapping[str, Any]) -> bool:
-    return clock.get("now_hz") is not None and bool(clock["now_hz"] < 0.99 * clock["highest_hz"])
+    """A GPU that sleeps says 0."""
+    return 0 < (clock.get("now_hz") or 0) < 0.99 * float(clock["highest_hz"])
 
 
 def _name(mode: Any) -> str | None:

@@ -1,6 +1,10 @@
-"""Two small ONNX models of three layers: float, and the same with Q/DQ pairs around every product."""
+"""Two small ONNX models of three layers, float and with Q/DQ pairs around every product; a stand-in Jetson."""
 
+import importlib.util
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,3 +102,15 @@ def quantized_onnx(tmp_path: Path) -> Path:
 @pytest.fixture
 def inputs() -> np.ndarray:
     return np.random.default_rng(1).normal(size=(10, 3, SIDE, SIDE)).astype(np.float32)
+
+
+@pytest.fixture
+def stand_in_jetson(tmp_path: Path) -> Callable[..., Any]:
+    """Makes a folder that acts as a Jetson, see standin/jetson_standin.py; its settings can be named."""
+    path = Path(__file__).parent / "standin" / "jetson_standin.py"
+    spec = importlib.util.spec_from_file_location("jetson_standin", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    return lambda **settings: module.jetson_in(tmp_path / "stand-in jetson", **settings)

@@ -1,8 +1,10 @@
 """The layers that the stand-in for `trtexec` says an engine has: read from the ONNX, named as TensorRT names them.
 
-A Conv or Gemm is a layer together with the Relu behind it and the Q/DQ of its weight; it runs in INT8 if the network says
-so with Q/DQ in front of it. What is fused beyond that, and how fast it is, only a device knows.
+A Conv or Gemm is a layer together with the Relu behind it and the Q/DQ of its weight; it runs in INT8 if the network
+says so with Q/DQ in front of it. What is fused beyond that, and how fast it is, only a device knows.
 """
+
+from typing import Any
 
 HEAVY = {"Conv": "CaskConvolution", "ConvTranspose": "CaskDeconvolution", "Gemm": "gemm", "MatMul": "gemm"}
 PAIR = ("QuantizeLinear", "DequantizeLinear")
@@ -23,7 +25,7 @@ KINDS = {
 KINDS[9] = ("bool", "bool")
 
 
-def shapes_of(content):
+def shapes_of(content: bytes) -> tuple[list[dict[str, Any]], ...]:
     """Inputs and outputs: [{"name", "dtype", "kind", "shape", "bytes"}]."""
     import numpy as np
 
@@ -35,7 +37,8 @@ def shapes_of(content):
     )
 
 
-def described(value, np):
+def described(value: Any, np: Any) -> dict[str, Any]:
+    """One input or output."""
     tensor = value.type.tensor_type
     if tensor.elem_type not in KINDS:
         raise ValueError(f"{value.name} has a type that is not supported")
@@ -47,7 +50,7 @@ def described(value, np):
     return {"name": value.name, "dtype": dtype, "kind": kind, "shape": shape, "bytes": size}
 
 
-def parsed_onnx(content):
+def parsed_onnx(content: bytes) -> Any:
     """The model, checked; ValueError where TensorRT's parser would fail as well."""
     import onnx
 
@@ -59,16 +62,17 @@ def parsed_onnx(content):
     return model
 
 
-def layer_table(content, *, modes, typed, version):
+def layer_table(content: bytes, *, modes: set[str], typed: bool, version: tuple[int, ...]) -> list[dict[str, Any]]:
     """[{"Name", "LayerType", …, "heavy", "asked", "runs"}]; the capital keys are those of trtexec."""
     graph = parsed_onnx(content).graph
     makers = {output: node for node in graph.node for output in node.output}
-    readers = {}
+    readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    refuse_illegal(graph, makers)
-    layers, done = [], set()
+    refuse_illegal(graph)
+    layers: list[dict[str, Any]] = []
+    done: set[str] = set()
     halves = any(each.data_type == 10 for each in graph.initializer)
     floats = "fp16" if (halves if typed else "fp16" in modes) else "fp32"
     for node in graph.node:
@@ -95,7 +99,7 @@ def layer_table(content, *, modes, typed, version):
     return layers
 
 
-def refuse_illegal(graph, makers):
+def refuse_illegal(graph: Any) -> None:
     """What TensorRT's parser refuses about Q/DQ: zero points, int32 biases, scales that are not positive."""
     import onnx
 
@@ -113,7 +117,7 @@ def refuse_illegal(graph, makers):
                 raise ValueError(f"{node.name}: DequantizeLinear of {codes.dtype.name} is not supported")
 
 
-def layer(name, kind, node, *, runs, version):
+def layer(name: str, kind: str, node: Any, *, runs: str, version: tuple[int, ...]) -> dict[str, Any]:
     """One layer as `--exportLayerInfo` writes it."""
     form = SHORT[runs] if version >= (10, 13) else LONG[runs]
     found = {
@@ -128,7 +132,7 @@ def layer(name, kind, node, *, runs, version):
     return found
 
 
-def reformat(name, *, version):
+def reformat(name: str, *, version: tuple[int, ...]) -> dict[str, Any]:
     """The copy in front of the first INT8 layer."""
     forms = SHORT if version >= (10, 13) else LONG
     title = "Reformatting CopyNode for Input Tensor 0 to " + name

@@ -1,117 +1,40 @@
 """Which options trtexec knows in which TensorRT, for the stand-in: an unknown one is refused as trtexec refuses it.
 
 From the `--help` of 8.5, 8.6 and 10.3 and the sources of its option parser up to 11.1: `--buildOnly` became
-`--skipInference` in 8.6, the optimization level came with 8.6, strong typing with 10.0; 11.0 took away every option that
-names a precision, because there the types of the network alone decide.
+`--skipInference` in 8.6, the optimization level came with 8.6, strong typing with 10.0; 11.0 took away every option
+that names a precision, because there the types of the network decide alone.
 """
 
-ALWAYS = frozenset(
-    [
-        "onnx",
-        "saveEngine",
-        "loadEngine",
-        "device",
-        "verbose",
-        "help",
-        "shapes",
-        "minShapes",
-        "optShapes",
-        "maxShapes",
-        "inputIOFormats",
-        "outputIOFormats",
-        "memPoolSize",
-        "profilingVerbosity",
-        "timingCacheFile",
-        "noBuilderCache",
-        "sparsity",
-        "noTF32",
-        "refit",
-        "safe",
-        "consistency",
-        "tacticSources",
-        "plugins",
-        "staticPlugins",
-        "useDLACore",
-        "allowGPUFallback",
-        "minTiming",
-        "avgTiming",
-        "loadInputs",
-        "iterations",
-        "warmUp",
-        "duration",
-        "sleepTime",
-        "idleTime",
-        "infStreams",
-        "streams",
-        "exposeDMA",
-        "noDataTransfers",
-        "useManagedMemory",
-        "useSpinWait",
-        "threads",
-        "useCudaGraph",
-        "timeDeserialize",
-        "timeRefit",
-        "separateProfileRun",
-        "persistentCacheRatio",
-        "avgRuns",
-        "percentile",
-        "dumpRefit",
-        "dumpOutput",
-        "dumpProfile",
-        "dumpLayerInfo",
-        "exportTimes",
-        "exportOutput",
-        "exportProfile",
-        "exportLayerInfo",
-    ]
-)
-BEFORE_8_6 = frozenset({"buildOnly", "workspace", "explicitBatch"})
-SINCE_8_6 = frozenset(
-    [
-        "skipInference",
-        "builderOptimizationLevel",
-        "versionCompatible",
-        "hardwareCompatibilityLevel",
-        "maxAuxStreams",
-        "errorOnTimingCacheMiss",
-        "excludeLeanRuntime",
-        "useRuntime",
-        "getPlanVersionOnly",
-        "dumpRawBindingsToFile",
-        "useProfile",
-        "tempdir",
-    ]
-)
-SINCE_10 = frozenset({"stronglyTyped", "stripWeights", "allocationStrategy", "runtimePlatform", "saveAllLayers"})
-BEFORE_11 = frozenset(
-    [
-        "int8",
-        "fp16",
-        "bf16",
-        "fp8",
-        "int4",
-        "best",
-        "calib",
-        "layerPrecisions",
-        "layerOutputTypes",
-        "layerDeviceTypes",
-        "precisionConstraints",
-    ]
-)
-SINCE_11 = frozenset(
-    ["includeDataTransfers", "noCudaGraph", "noSpinWait", "loadRefOutputs", "atol", "rtol", "refitFromOnnx", "cpuOnly"]
-)
+ALWAYS = """
+    onnx saveEngine loadEngine device verbose help shapes minShapes optShapes maxShapes inputIOFormats outputIOFormats
+    memPoolSize profilingVerbosity timingCacheFile noBuilderCache sparsity noTF32 refit safe consistency
+    tacticSources plugins staticPlugins useDLACore allowGPUFallback minTiming avgTiming
+    loadInputs iterations warmUp duration sleepTime idleTime infStreams streams exposeDMA noDataTransfers
+    useManagedMemory useSpinWait threads useCudaGraph timeDeserialize timeRefit separateProfileRun persistentCacheRatio
+    avgRuns percentile dumpRefit dumpOutput dumpProfile dumpLayerInfo exportTimes exportOutput exportProfile
+    exportLayerInfo
+"""
+BEFORE_8_6 = "buildOnly workspace explicitBatch"
+SINCE_8_6 = """
+    skipInference builderOptimizationLevel versionCompatible hardwareCompatibilityLevel maxAuxStreams
+    errorOnTimingCacheMiss excludeLeanRuntime useRuntime getPlanVersionOnly dumpRawBindingsToFile useProfile tempdir
+"""
+SINCE_10 = "stronglyTyped stripWeights allocationStrategy runtimePlatform saveAllLayers"
+BEFORE_11 = """
+    int8 fp16 bf16 fp8 int4 best calib layerPrecisions layerOutputTypes layerDeviceTypes precisionConstraints
+"""
+NOT_BEFORE_10 = "bf16 fp8 int4"
+SINCE_11 = "includeDataTransfers noCudaGraph noSpinWait loadRefOutputs atol rtol refitFromOnnx cpuOnly"
 # Defaults since 11.0: the old options are taken, with a warning
-DEFAULT_IN_11 = frozenset({"noDataTransfers", "useCudaGraph", "useSpinWait", "separateProfileRun"})
+DEFAULT_IN_11 = ("noDataTransfers", "useCudaGraph", "useSpinWait", "separateProfileRun")
 
 
-def known_options(version: tuple[int, ...]) -> frozenset[str]:
+def known_options(version: tuple[int, ...]) -> set[str]:
     """The options of the trtexec of this TensorRT."""
-    known = ALWAYS
-    known |= BEFORE_8_6 if version < (8, 6) else SINCE_8_6
-    known |= SINCE_10 if version >= (10,) else frozenset()
-    known |= BEFORE_11 if version < (11,) else SINCE_11
-    return known - {"bf16", "fp8", "int4"} if version < (10,) else known
+    parts = [ALWAYS, BEFORE_8_6 if version < (8, 6) else SINCE_8_6, BEFORE_11 if version < (11,) else SINCE_11]
+    parts.append(SINCE_10 if version >= (10,) else "")
+    unborn = NOT_BEFORE_10.split() if version < (10,) else []
+    return set(" ".join(parts).split()) - set(unborn)
 
 
 def version_code(version: tuple[int, ...]) -> str:
