@@ -113,7 +113,7 @@ class Elsewhere:
                 append_stamp(beside, Stamp(self.runtime, str(facts.get("architecture")), features, threads))
 
         write_whole(engine_path, write)
-        told.pop("files", None)
+        told = {name: value for name, value in told.items() if name != "files"} | {"input": input_of(onnx_path)}
         write_whole(beside_engine(engine_path), lambda file: _write_json(file, told))
 
     def open(self, engine_path: Path, *, threads: int) -> Runner:
@@ -210,7 +210,9 @@ class Elsewhere:
         self, engine_path: Path, inputs: NDArray[Any], folder: Path, *, threads: int
     ) -> tuple[tuple[str, dict[str, Path]], dict[str, Any]]:
         """The engine's name and all files of a job, and the job but for its engine."""
-        entry = written_raw(inputs, folder / "inputs.raw", name="")
+        door = said_of(engine_path).get("input") or {}
+        given = inputs.astype(door.get("dtype", inputs.dtype.name), copy=False)
+        entry = written_raw(given, folder / "inputs.raw", name=str(door.get("name", "")))
         name = f"engine{self.suffix}"
         job = {
             "runtime": self.name, "inputs": [entry], "settings": self._settings(threads, None),
@@ -235,6 +237,17 @@ class Elsewhere:
                 f"The engine {engine_path} was built by {built_by}; {self.device.address} has {self.runtime}. "
                 "Build it again from its ONNX."
             )
+
+
+def input_of(onnx_path: Path) -> dict[str, str]:
+    """Name and kind of the one input of an ONNX file."""
+    import onnx  # here, because the command's help does without
+
+    graph = onnx.load(str(onnx_path), load_external_data=False).graph
+    constants = {each.name for each in graph.initializer}
+    door = next(each for each in graph.input if each.name not in constants)
+    kind = onnx.helper.tensor_dtype_to_np_dtype(door.type.tensor_type.elem_type)
+    return {"name": door.name, "dtype": np.dtype(kind).name}
 
 
 def beside_engine(engine_path: Path) -> Path:

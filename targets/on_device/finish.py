@@ -61,7 +61,7 @@ def finish(bundle: Path, ask: Ask, *, into: Path, facts: Mapping[str, Any] | Non
             continue
         built[name] = engine
         evidence["engines"][name] = {"engine": engine.name, "build": told}
-        job = asking(order, told, inputs, wanted)
+        job = asking(order, told, inputs)
         files = {engine.name: engine, inputs["file"]: into / inputs["file"]}
         answered = ask(
             "answer", {**job, "engine": engine.name, "count": inputs["shape"][0]}, files, ("*",), into, JOB_S
@@ -69,7 +69,7 @@ def finish(bundle: Path, ask: Ask, *, into: Path, facts: Mapping[str, Any] | Non
         evidence["engines"][name]["answers"] = kept(answered["outputs"], name, into)
     one_input = {one["file"]: into / one["file"]}
     job = {
-        **asking(order, {}, one, {}), "engines": [path.name for path in built.values()],
+        **asking(order, {}, one), "engines": [path.name for path in built.values()],
         "identities": [evidence["engines"][name]["build"].get("identity") for name in built],
     }  # fmt: skip
     engines = {path.name: path for path in built.values()}
@@ -79,7 +79,7 @@ def finish(bundle: Path, ask: Ask, *, into: Path, facts: Mapping[str, Any] | Non
         evidence["times"] = {"failed": failure.sentence}
     for name, path in built.items():
         told = evidence["engines"][name]
-        job = {**asking(order, told["build"], one, {}), "engine": path.name}
+        job = {**asking(order, told["build"], one), "engine": path.name}
         for what in ("memory", "layers"):
             try:
                 told[what] = ask(what, job, {path.name: path, **one_input}, (), into, JOB_S)
@@ -122,9 +122,7 @@ def built_one(
     return into / engine, {**told, "float16": bool(halved), "source_sha256": digest(source)}
 
 
-def asking(
-    order: Mapping[str, Any], told: Mapping[str, Any], inputs: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> dict[str, Any]:
+def asking(order: Mapping[str, Any], told: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What every job that asks an engine has in common."""
     return {
         "runtime": order["runtime"], "inputs": [dict(inputs)], "settings": settings_of(order),

@@ -7,7 +7,6 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from targets.engines.ort import OnnxRuntime
 from targets.on_device import onnx_runtime, onnx_runtime_profile, onnx_runtime_times
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.onnx_runtime_arrays import AT_ONCE, Questions
-from targets.on_device.onnx_runtime_process import in_fresh_process
 from targets.on_device.onnx_runtime_profile import rows_of
 from targets.on_device.onnx_runtime_session import open_session, settings_of
 
@@ -254,86 +252,10 @@ def test_the_peak_of_a_fresh_process_is_within_2_times_of_the_hosts_probe(
     assert theirs / 2 < ours < theirs * 2  # the host's probe imports more; a process that kept torch would have 5 times
 
 
-def refused(kind: str, words: str, job: dict[str, Any], folder: Path, *, what: str = "answer") -> None:
-    with pytest.raises(OnDeviceFailure, match=words) as failure:
-        getattr(onnx_runtime, what)(job, folder)
-    assert failure.value.kind == kind
-    assert len(failure.value.sentence) <= 420
-
-
-def test_6_wrong_jobs_get_6_sentences(folder: Path, float_onnx: Path, inputs: np.ndarray) -> None:
-    engine, given = built(float_onnx, folder), sent(inputs, folder)
-    refused("missing", "no file gone.onnx", {"engine": "gone.onnx", "inputs": [given]}, folder)
-    refused("missing", "no file gone.raw", {"engine": ENGINE, "inputs": [{**given, "file": "gone.raw"}]}, folder)
-    short = {**given, "shape": [11, *given["shape"][1:]]}
-    refused("usage", "has 7680 bytes.* takes 8448", {"engine": ENGINE, "inputs": [short]}, folder)
-    refused("usage", "threads is 0", {"engine": ENGINE, "inputs": [given], "settings": {"threads": 0}}, folder)
-    refused("usage", "'npu'.*cpu, cuda", {"engine": ENGINE, "settings": {"provider": "npu"}}, folder)
-    engine.write_bytes(engine.read_bytes()[:-200])
-    refused("refused", f"does not take {ENGINE}", {"engine": ENGINE, "inputs": [given]}, folder)
-
-
-def test_inputs_of_another_shape_fail_with_the_1_that_was_given(folder: Path, float_onnx: Path) -> None:
-    built(float_onnx, folder)
-    given = sent(np.zeros((2, 5, 8, 8), np.float32), folder)
-    refused("failed", r"fails on input \[2, 5, 8, 8\]", {"engine": ENGINE, "inputs": [given]}, folder)
-
-
-def test_an_output_without_an_axis_for_2_inputs_is_refused(folder: Path) -> None:
-    values = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2]),
-        helper.make_tensor_value_info("sum", TensorProto.FLOAT, []),
-    ]
-    node = helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0)
-    model = helper.make_model(
-        helper.make_graph([node], "sum", values[:1], values[1:]),
-        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
-    )  # fmt: skip
-    onnx.save(model, folder / "sum.onnx")
-    given = sent(np.ones((2, 2), np.float32), folder)
-    refused("failed", "sum has shape .* for 2 inputs", {"engine": "sum.onnx", "inputs": [given]}, folder)
-
-
-def test_a_build_that_fails_leaves_0_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "bad.onnx").write_bytes(b"no model")
-    job = {"onnx": "bad.onnx", "engine": ENGINE}
-    refused("refused", "does not take bad.onnx", job, folder, what="build")
-    assert [each.name for each in folder.iterdir()] == ["bad.onnx"]
-    monkeypatch.setattr(onnx_runtime.shutil, "disk_usage", lambda _: SimpleNamespace(free=7))  # less than the 8 bytes
-    refused("full", "no space is left", job, folder, what="build")
-
-
-@pytest.mark.parametrize("what", ["measure", "layers", "memory"])
-def test_figures_of_an_emulated_processor_are_refused_unless_1_setting_asks_for_them(
-    what: str, folder: Path, float_onnx: Path, inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built(float_onnx, folder)
-    monkeypatch.setattr(onnx_runtime, "emulated", lambda: (True, "the kernel runs on another"))
-    job: dict[str, Any] = {"engine": ENGINE, "engines": [ENGINE], "inputs": [sent(inputs, folder)]}
-    refused("refused", "emulated .the kernel runs on another", job, folder, what=what)
-    job["settings"] = {"allow_emulated": True, "samples": 2, "processes": 1}
-    assert getattr(onnx_runtime, what)(job, folder)["emulated"] is True
-
-
-def test_a_failure_in_a_fresh_process_keeps_its_kind_and_1_sentence(folder: Path) -> None:
-    orders = {"what": "times", "job": {"engines": ["gone.onnx"]}, "folder": str(folder), "process": 0}
-    with pytest.raises(OnDeviceFailure, match=r"no file gone\.onnx") as failure:
-        in_fresh_process(orders, folder)
-    assert failure.value.kind == "missing"
-
-
 def has_cuda() -> bool:
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
-def test_cuda_is_missing_with_1_sentence_where_the_runtime_has_none(folder: Path, float_onnx: Path) -> None:
-    if has_cuda():
-        pytest.skip("an ONNX Runtime without CUDA is missing")
-    (folder / "small.onnx").write_bytes(float_onnx.read_bytes())
-    job = {"onnx": "small.onnx", "engine": ENGINE, "settings": {"provider": "cuda"}}
-    refused("missing", "has no CUDAExecutionProvider", job, folder, what="build")
 
 
 def test_on_a_gpu_20_answers_agree_with_the_processor_and_both_times_are_told(
