@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from targets.on_device.events import emit, says
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.own_child import python_command, run_lines
-from targets.on_device.runtimes_here import SYSTEM_PYTHON, TENSORRT, probed
+from targets.on_device.runtimes_here import SYSTEM_PYTHON, probed
 from targets.on_device.tensor_rt_exec import JETPACK
 from targets.on_device.tensor_rt_identity import (
     check_identity,
@@ -49,7 +49,7 @@ def find_python(runtime: str = "") -> Interpreter | None:
     """This interpreter, or the system's, whichever can import tensorrt; one that has this runtime comes first."""
     found: list[Interpreter] = []
     for place in (sys.executable, SYSTEM_PYTHON):
-        version = probed(TENSORRT, python=place).get("version") if Path(place).exists() else None
+        version = probed("tensorrt", python=place).get("version") if Path(place).exists() else None
         if version:
             found.append(Interpreter(place, version_from_name(version)))
             if runtime in ("", runtime_name(found[-1].version)):
