@@ -35,7 +35,7 @@ class NotPermitted(Exception):
 def kept_folder(folder: Path) -> Path:
     """Where notes outlive a job: above the folder of jobs, else below the home."""
     above = folder.parent.parent
-    return above if (above / "blobs").is_dir() else Path(HOME_FOLDER).expanduser()
+    return above if os.access(str(above / "blobs"), os.F_OK) else Path(HOME_FOLDER).expanduser()
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def locked_clocks(*, wanted: bool, keep: Path, mode: str | None = None, root: st
 
 def lock(*, keep: Path, mode: str | None = None, root: str = "/") -> dict[str, Any]:
     """Write down what is, then change it; NotPermitted where that cannot be done."""
-    if (keep / NOTE).exists():
+    if _noted(keep):
         raise NotPermitted("another job holds them locked, or they could not be put back after an earlier one.")
     if command_at("jetson_clocks", root=root):
         return _lock_jetson(keep=keep, mode=mode, root=root)
@@ -93,7 +93,7 @@ def restore_left_over(*, keep: Path, root: str = "/") -> bool:
 
 def left_locked(keep: Path) -> bool:
     """Whether a job that is gone left the clocks locked."""
-    return (keep / NOTE).exists() and not _runs(_noted(keep))
+    return bool(_noted(keep)) and not _runs(_noted(keep))
 
 
 def restore(*, keep: Path, root: str = "/") -> bool:
@@ -121,7 +121,7 @@ def _lock_jetson(*, keep: Path, mode: str | None, root: str) -> dict[str, Any]:
         raise NotPermitted(
             f"no power mode here is named {mode!r}; there are {', '.join(known) or 'none that it tells'}."
         )
-    keep.mkdir(parents=True, exist_ok=True)
+    _make(keep)
     store = keep / STORE
     if store.exists():
         store.unlink()  # jetson_clocks does not write over an older one
@@ -148,7 +148,7 @@ def _lock_desktop(*, keep: Path, root: str) -> dict[str, Any]:
     highest = [gpu["clock_max_mhz"] for gpu in found if gpu.get("clock_max_mhz")]
     if not highest:
         raise NotPermitted("nvidia-smi does not tell the GPU's highest clock.")
-    keep.mkdir(parents=True, exist_ok=True)
+    _make(keep)
     _write_note(keep, [[smi, "-rgc"]])
     try:
         _must([smi, "-lgc", f"{min(highest)},{min(highest)}"], root=root)
@@ -166,6 +166,13 @@ def _must(command: list[str], *, root: str) -> None:
     if "password" in said:
         raise NotPermitted(f"sudo asks for a password for {command[0]}; allow it without one in /etc/sudoers.d.")
     raise NotPermitted(f"{' '.join(command)} failed: {_short(said)}")
+
+
+def _make(keep: Path) -> None:
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotPermitted(f"{keep} cannot be made to note what was before: {error.strerror}.") from error
 
 
 def _write_note(keep: Path, back: list[list[str]]) -> None:

@@ -213,3 +213,12 @@ def test_the_clock_of_l4t_35_is_found_at_its_1_other_place(tmp_path: Path) -> No
     for name, value in (("cur_freq", 3), ("min_freq", 1), ("max_freq", 5)):
         (folder / name).write_text(f"{value}\n")
     assert state(root=str(tmp_path))["clocks"]["gpu"] == {"now_hz": 3, "lowest_hz": 1, "highest_hz": 5}
+
+
+def test_a_note_that_cannot_be_written_means_0_changes(device: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder can be made below a file")
+    keep = tmp_path / "file" / "kept"
+    assert not left_locked(keep)
+    with locked_clocks(wanted=True, keep=keep, mode="25W", root=str(device.root)) as report:
+        assert (report["locked"], "cannot be made" in report["why"]) == (False, True)
+    assert device.changes() == []
