@@ -2,8 +2,10 @@
 
 import argparse
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import DataMissing, UsageRefused
 from pipeline.find_recipe import recipe_file
@@ -20,7 +22,8 @@ class Asked:
 
     recipe: as the user wrote it · recipe_file: the user's own file, or None for a built-in recipe
     model: an ONNX file instead of a recipe; mean, std: of its pictures, or None for ImageNet's
-    mixed: whether layers may go back to float · device: where the target is reached, or None for this machine
+    mixed: whether layers may go back to float
+    device: where the target is reached, or None for this machine · device_settings: of its jobs
     budget: the limits of the command line alone · out: None leaves the choice to the plan
     """
 
@@ -38,6 +41,7 @@ class Asked:
     training: bool
     mixed: bool
     device: str | None = None
+    device_settings: Mapping[str, Any] = field(default_factory=dict)
     model: Path | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -71,7 +75,7 @@ def asked_from(flags: argparse.Namespace) -> Asked:
     return Asked(
         target, flags.recipe, own_file, flags.data, flags.out, Budget(limits_from(flags)),
         flags.seed, flags.threads, flags.devices, flags.epochs_scale, flags.fresh,
-        flags.training, flags.mixed, flags.device, flags.model, *normalisation_from(flags),
+        flags.training, flags.mixed, flags.device, settings_from(flags), flags.model, *normalisation_from(flags),
     )  # fmt: skip
 
 
@@ -97,6 +101,20 @@ def normalisation_from(flags: argparse.Namespace) -> tuple[tuple[float, ...] | N
     if len(mean) != len(std) or len(mean) not in (1, 3) or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
         raise UsageRefused("--mean and --std: give one or three finite numbers each, deviations above 0.")
     return mean, std
+
+
+def settings_from(flags: argparse.Namespace) -> dict[str, Any]:
+    """--lock-clocks and --power-mode, which go with a device.
+
+    Raises:
+        UsageRefused: there is none.
+    """
+    wanted = {"lock_clocks": flags.lock_clocks, "power_mode": flags.power_mode}
+    given = {name: value for name, value in wanted.items() if value}
+    if given and flags.device is None:
+        name = f"--{next(iter(given)).replace('_', '-')}"
+        raise UsageRefused(f"{name} goes with a device that is reached: add --device ADDRESS, or leave it out.")
+    return given
 
 
 def limits_from(flags: argparse.Namespace) -> tuple[Limit, ...]:

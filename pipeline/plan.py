@@ -118,7 +118,9 @@ def plan_from(asked: Asked, *, device: Reached | None = None) -> Plan:
         RecipeRefused: the recipe's file fails, or holds no recipe
         DeviceMissing: the device is no such target
     """
-    target = asked.target.from_here() if device is None else asked.target.through(device)
+    target = (
+        asked.target.from_here() if device is None else asked.target.through(device, settings=asked.device_settings)
+    )
     if asked.model is not None:
         recipe = recipe_from_onnx(asked.model, mean=asked.mean, std=asked.std)
     else:

@@ -8,8 +8,6 @@ from typing import Any
 from pipeline.progress import Progress
 from targets.reach.device import Device, connect
 
-DEVICES_FILE = Path(".config") / "edge-compress" / "devices.ini"  # below the home of the user
-
 
 @contextmanager
 def reached(address: str | None, *, config: Path) -> Iterator[Device | None]:

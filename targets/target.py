@@ -84,8 +84,10 @@ class Target:
 
         return replace(self, engine=Unbuilt(self.name, self.engine.name), further_engines=())
 
-    def through(self, device: Reached) -> "Target":
+    def through(self, device: Reached, *, settings: Mapping[str, Any] | None = None) -> "Target":
         """The target as this device: its engines are built, asked and timed there.
+
+        settings: of every job beside the threads, such as that clocks are locked
 
         Raises:
             DeviceMissing: it is another kind of device, or answers for none.
@@ -99,7 +101,12 @@ class Target:
         name = TENSORRT if self.engine.name.lower() == TENSORRT else ONNX_RUNTIME
         scheme = self.scheme if self.scheme_of is None else partial(self.scheme_of, facts)
         return replace(
-            self, engine=Elsewhere(device, name), scheme=scheme, is_here=_reached, further_engines=(), device=device
+            self,
+            engine=Elsewhere(device, name, dict(settings or {})),
+            scheme=scheme,
+            is_here=_reached,
+            further_engines=(),
+            device=device,
         )
 
     def engine_of(self, runtime: str | None) -> Engine:

@@ -21,8 +21,8 @@ exit codes: 0 every budget is met, 1 one is missed, 2 it cannot be done, 3 undec
 """
 
 
-def build(arguments: Sequence[str]) -> int:
-    """Run `compress build`; returns the exit code."""
+def build(arguments: Sequence[str], *, config: Path) -> int:
+    """Run `compress build`; returns the exit code. config: the file of devices"""
     parser = command_parser("build", says="Finish a bundle on the device it is for.", examples=EXAMPLES)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder of the bundle, or the --out of a run")
     parser.add_argument("--device", metavar="ADDRESS", help="ssh://user@host[:port], or a name of `compress devices`")
@@ -31,13 +31,13 @@ def build(arguments: Sequence[str]) -> int:
     from pipeline.finish_bundle import finish_bundle
     from pipeline.integrity import bundle_at, read_manifest
     from pipeline.progress import progress_on
-    from pipeline.reached_device import DEVICES_FILE, heard, reached
+    from pipeline.reached_device import heard, reached
     from targets.find import target_named
 
     target = target_named(str(read_manifest(bundle_at(flags.bundle))["target"].get("name")))
     progress = progress_on(sys.stderr)
     try:
-        with reached(flags.device, config=Path.home() / DEVICES_FILE) as device:
+        with reached(flags.device, config=config) as device:
             if device is not None:
                 device.listener = lambda event: heard(progress, event)
                 progress.begin("build")

@@ -180,11 +180,11 @@ class Elsewhere:
         refuse_emulated(self.device)
         with TemporaryDirectory(prefix="edge-compress-") as folder:
             _, job = self._job(paths[0], inputs, Path(folder), threads=threads)
-            job["settings"] = {**job["settings"], "seed": seed, "samples": samples}
+            job["settings"] = {**job["settings"], "seed": seed, "samples": samples, "iterations": samples}
             names = [f"{place}-engine{self.suffix}" for place in range(len(paths))]
             files = dict(zip(names, paths, strict=True))
             files |= {entry["file"]: Path(folder) / entry["file"] for entry in job["inputs"]}
-            identities = [said_of(path).get("identity") for path in paths]
+            identities = {name: said_of(path).get("identity") for name, path in zip(names, paths, strict=True)}
             told = self.device.job(
                 "measure", {**job, "engines": names, "identities": identities}, files=files, limit_s=JOB_LIMIT_S
             )

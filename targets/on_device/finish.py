@@ -70,7 +70,7 @@ def finish(bundle: Path, ask: Ask, *, into: Path, facts: Mapping[str, Any] | Non
     one_input = {one["file"]: into / one["file"]}
     job = {
         **asking(order, {}, one), "engines": [path.name for path in built.values()],
-        "identities": [evidence["engines"][name]["build"].get("identity") for name in built],
+        "identities": {path.name: evidence["engines"][name]["build"].get("identity") for name, path in built.items()},
     }  # fmt: skip
     engines = {path.name: path for path in built.values()}
     try:
@@ -131,8 +131,13 @@ def asking(order: Mapping[str, Any], told: Mapping[str, Any], inputs: Mapping[st
 
 
 def settings_of(order: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the order's jobs."""
-    return {name: order[name] for name in ("threads", "seed", "samples", "lock_clocks", "power_mode") if name in order}
+    """Those of the order's jobs; ONNX Runtime's part counts samples, TensorRT's iterations."""
+    return {
+        "threads": order["threads"],
+        "seed": order["seed"],
+        "samples": order["samples"],
+        "iterations": order["samples"],
+    }
 
 
 def inputs_of(bundle: Path, order: Mapping[str, Any], into: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -25,11 +25,14 @@ TYPES = {
 WORD = re.compile(r"(?<![a-z0-9])(" + "|".join(sorted(TYPES, key=len, reverse=True)) + r")(?![a-z0-9])")
 INTEGER_TACTIC = re.compile(r"i8i8|int8|imma", re.I)
 WEIGHTED = re.compile(r"conv|gemm|matrixmultiply|matmul|fullyconnected|fc", re.I)
+PRODUCT = re.compile(
+    r"(?:^|[/_ (])(?:Conv|ConvTranspose|Gemm|MatMul)(?:[_\d]|$|[ )])"
+)  # torch's exporter names nodes so
 UNKNOWN = "unknown"
 
 
 def layer_rows(information: Any) -> list[dict[str, Any]]:
-    """[{"name", "kind", "precision", "integer", "why"}] in the order of execution."""
+    """[{"name", "kind", "precision", "integer", "why", "product"}] in the order of execution."""
     if isinstance(information, (str, bytes)):
         information = json.loads(information, strict=False)
     listed = _value(information, "Layers") if isinstance(information, dict) else information
@@ -76,6 +79,7 @@ def _row(layer: Any) -> dict[str, Any]:
     if not isinstance(layer, dict):
         return {
             "name": str(layer), "kind": UNKNOWN, "precision": UNKNOWN, "integer": False,
+            "product": is_product(str(layer), UNKNOWN),
             "why": "the engine keeps the layer's name and nothing else: it was built without detailed profiling",
         }  # fmt: skip
     name = str(_value(layer, "Name") or "")
@@ -85,7 +89,15 @@ def _row(layer: Any) -> dict[str, Any]:
         precision, integer, why = writes[0], False, _why_reformat(layer, reads, writes)
     else:
         precision, integer, why = _computed_in(layer, kind, reads, writes)
-    return {"name": name, "kind": kind, "precision": precision, "integer": integer, "why": why}
+    return {
+        "name": name, "kind": kind, "precision": precision, "integer": integer, "why": why,
+        "product": is_product(name, kind),
+    }  # fmt: skip
+
+
+def is_product(name: str, kind: str) -> bool:
+    """Whether it is a convolution or a matrix product: by its kind, or by the ONNX nodes in its name."""
+    return kind != "Reformat" and bool(WEIGHTED.search(kind) or PRODUCT.search(name))
 
 
 def _kind(layer: dict[str, Any]) -> str:

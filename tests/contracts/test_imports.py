@@ -17,10 +17,18 @@ FILES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).r
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("commands", "printing"),
+    ("commands", "printing", "main_flags"),
     (
-        "compress", "bundle", "manifest", "measure", "verify", "report", "finish_bundle", "finished_manifest",
-        "to_finish", "foreseen",
+        "compress",
+        "bundle",
+        "manifest",
+        "measure",
+        "verify",
+        "report",
+        "finish_bundle",
+        "finished_manifest",
+        "to_finish",
+        "foreseen",
     ),
     ("recipes", "reached_device"),
     ("plan", "journey", "once", "asked", "post_training", "recipe_from_onnx"),
