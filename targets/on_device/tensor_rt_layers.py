@@ -27,7 +27,7 @@ INTEGER_TACTIC = re.compile(r"i8i8|int8|imma", re.I)
 WEIGHTED = re.compile(r"conv|gemm|matrixmultiply|matmul|fullyconnected|fc", re.I)
 PRODUCT = re.compile(
     r"(?:^|[/_ (])(?:Conv|ConvTranspose|Gemm|MatMul)(?:[_\d]|$|[ )])"
-)  # torch's exporter names nodes so
+)  # as torch names nodes
 UNKNOWN = "unknown"
 
 
