@@ -16,6 +16,7 @@ from typing import Any
 from targets.budget import Budget, Direction, Limit, limit_kind
 from targets.intervals import Interval, paired_drop_interval, samples_for_upper_bound
 from targets.measurement import Accuracy, Conditions, Measurement, interval_as_json
+from targets.reach.reached import is_emulated
 
 BYTES_PER_MB = 1e6
 TIMED = ("max_latency_ms", "min_speedup")  # the limits that rest on times
@@ -86,9 +87,8 @@ def judge(
     if conditions is None:
         return answer(Outcome.UNDECIDED, "the conditions of the measurement were not recorded")
     if not conditions.on_target:
-        return answer(
-            Outcome.UNDECIDED, f"measured on {conditions.machine}, not on {conditions.target}: measure on the target"
-        )
+        where = "an emulated processor" if is_emulated(conditions.device or {}) else conditions.machine
+        return answer(Outcome.UNDECIDED, f"measured on {where}, not on {conditions.target}: measure on the target")
     if conditions.unstable and limit.name in TIMED:
         return answer(Outcome.UNDECIDED, f"the times are not to be believed: {'; '.join(conditions.unstable)}")
     ceiling = kind.direction is Direction.AT_MOST

@@ -25,9 +25,7 @@ TYPES = {
 WORD = re.compile(r"(?<![a-z0-9])(" + "|".join(sorted(TYPES, key=len, reverse=True)) + r")(?![a-z0-9])")
 INTEGER_TACTIC = re.compile(r"i8i8|int8|imma", re.I)
 WEIGHTED = re.compile(r"conv|gemm|matrixmultiply|matmul|fullyconnected|fc", re.I)
-PRODUCT = re.compile(
-    r"(?:^|[/_ (])(?:Conv|ConvTranspose|Gemm|MatMul)(?:[_\d]|$|[ )])"
-)  # as torch names nodes
+PRODUCT = re.compile(r"(?:^|[/_ (])(?:Conv|ConvTranspose|Gemm|MatMul)(?:[_\d]|$|[ )])")  # as torch names nodes
 UNKNOWN = "unknown"
 
 
