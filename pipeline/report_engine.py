@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.report_blocks import Cell, Code, Figure, Listing, Mark, Part, Section, Table
 from pipeline.report_charts import Bar, bars_chart, histogram_chart, histogram_range
+from pipeline.report_device import device_rows
 from pipeline.report_kernels import engine_name, mixed_kernels
 from pipeline.report_words import DASH, GAP, digits, factor, grouped, list_words, milliseconds, percent, points, size
 from targets.engines.absent import is_unbuilt
@@ -232,6 +233,7 @@ def conditions(manifest: Manifest) -> Section:
             ("samples", grouped(seen["samples"])),
             ("load average", DASH if seen["load_average"] is None else digits(seen["load_average"])),
             ("frequency governor", seen["governor"] or "unknown"),
+            *device_rows(seen),
         ]
     data = manifest["data"]
     sizes = [f"{grouped(data[name])} {name}" for name in ("train", "validation", "test")]

@@ -197,7 +197,7 @@ class Elsewhere:
             tuple(each[:fewest] for each in samples_ms),
             tuple(_together(runs, name, "compute_ms") or None for name in names),
             processes=1 + max(int(run["process"]) for run in runs),
-            state={"before": told.get("before"), "after": told.get("after")},
+            state={name: told.get(name) for name in ("before", "after", "clocks")},
             unstable=tuple(str(each) for each in told.get("unstable", ())),
         )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -36,6 +36,15 @@ def kept_folder(folder: Path) -> Path:
     """Where notes outlive a job: above the folder of jobs, else below the home."""
     above = folder.parent.parent
     return above if os.access(str(above / "blobs"), os.F_OK) else Path(HOME_FOLDER).expanduser()
+
+
+def held_clocks(job: dict[str, Any], folder: Path) -> AbstractContextManager[dict[str, Any]]:
+    """Power mode and clocks held meanwhile, where the settings "lock_clocks" and "power_mode" of a job ask for it."""
+    settings = job.get("settings") or {}
+    return locked_clocks(
+        wanted=bool(settings.get("lock_clocks") or settings.get("power_mode")), keep=kept_folder(folder),
+        mode=settings.get("power_mode"), root=str(job.get("root") or "/"),
+    )  # fmt: skip
 
 
 @contextmanager

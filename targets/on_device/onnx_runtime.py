@@ -13,6 +13,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
+from targets.on_device.clocks import held_clocks
 from targets.on_device.emulation import emulated
 from targets.on_device.events import progress, says
 from targets.on_device.failures import OnDeviceFailure
@@ -83,18 +84,21 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     processes = whole_number(job, "processes", PROCESSES)
     if not job.get("engines"):
         raise OnDeviceFailure("usage", "the job names no engines to measure.")
-    before, fresh = state(), True
-    runs: list[dict[str, Any]] = []
-    for process in range(processes):
-        try:
-            runs += in_fresh_process({"what": "times", "job": job, "folder": str(folder), "process": process}, folder)
-        except NoProcess as why:
-            says(f"no fresh process can be started ({why}): measured in one process instead of {processes}")
-            runs, fresh = times(job, folder, process=0), False
-            break
-        progress(process + 1, processes, "processes timed")
-    after = state()
+    with held_clocks(job, folder) as clocks:
+        before, fresh = state(), True
+        runs: list[dict[str, Any]] = []
+        for process in range(processes):
+            each = {"what": "times", "job": job, "folder": str(folder), "process": process}
+            try:
+                runs += in_fresh_process(each, folder)
+            except NoProcess as why:
+                says(f"no fresh process can be started ({why}): measured in one process instead of {processes}")
+                runs, fresh = times(job, folder, process=0), False
+                break
+            progress(process + 1, processes, "processes timed")
+        after = state()
     return {
+        "clocks": clocks,
         "runs": runs,
         "before": before,
         "after": after,

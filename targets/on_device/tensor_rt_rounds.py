@@ -13,9 +13,10 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from targets.on_device.clocks import held_clocks
 from targets.on_device.events import progress, says
 from targets.on_device.failures import OnDeviceFailure
-from targets.on_device.tensor_rt_state import held_clocks, state_of, unstable_of
+from targets.on_device.tensor_rt_state import state_of, unstable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from targets.on_device.asking import text_of
-from targets.on_device.clocks import kept_folder, locked_clocks
 from targets.on_device.jetson import jetson_facts
 from targets.on_device.nvidia_smi import gpus
 from targets.on_device.power import state
@@ -35,15 +33,6 @@ def facts_of(job: dict[str, Any]) -> dict[str, Any]:
 def root_of(job: dict[str, Any]) -> str:
     """A tree of files that stands in for a device, in tests."""
     return str(job.get("root") or "/")
-
-
-def held_clocks(job: dict[str, Any], folder: Path) -> AbstractContextManager[dict[str, Any]]:
-    """Power mode and clocks held meanwhile, where the settings "lock_clocks" and "power_mode" ask for it."""
-    settings = job.get("settings") or {}
-    return locked_clocks(
-        wanted=bool(settings.get("lock_clocks")), keep=kept_folder(folder), mode=settings.get("power_mode"),
-        root=root_of(job),
-    )  # fmt: skip
 
 
 def state_of(job: dict[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from targets.measurement import Conditions
-from targets.reach.reached import is_emulated
+from targets.reach.reached import is_emulated, version_in
 
-KEPT = ("board", "l4t", "gpu", "compute_capability", "tensorrt", "cuda", "power_mode", "emulated", "jetson")
+KEPT = ("board", "l4t", "gpu", "compute_capability", "cuda", "power_mode", "emulated")
+OF_A_JETSON = ("module", "sku", "jetpack")
 
 
 def conditions_there(
@@ -29,5 +30,13 @@ def conditions_there(
         governor=facts.get("governor"),
         memory_bytes=facts.get("memory_bytes"),
         on_target=not is_emulated(facts),
-        device={name: facts[name] for name in KEPT if facts.get(name) is not None},
+        device=device_told(facts),
     )
+
+
+def device_told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader must know of the device; no path on it."""
+    jetson = facts.get("jetson") or {}
+    told = {name: facts.get(name) for name in KEPT} | {name: jetson.get(name) for name in OF_A_JETSON}
+    told["tensorrt"] = version_in(facts, "tensorrt")
+    return {name: value for name, value in told.items() if value is not None}
