@@ -23,7 +23,8 @@ manifest.json
     target: name, summary · recipe: name, summary, settings, file_sha256 (of a user's own file, or null)
     seed, epochs_scale, threads · versions: package → version
     exit_code, speedup, accuracy_drop_points, verdicts, estimate: as in result.json
-    engine: file, runtime, threads, integer_ops, float_ops, cpu_features (of the machine it was built for),
+    engine: file, runtime, threads, session (its settings, or null), integer_ops, float_ops,
+            cpu_features (of the machine it was built for),
             operators: name, kind, integer, why (of every convolution and matrix product),
             layer_times: name, kind, integer, median_ms · layer_times_missing: why there are none, or ""
     quantization: kept_float (layer → why), scheme; or null

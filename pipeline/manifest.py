@@ -20,6 +20,7 @@ from pipeline.integrity import SCHEMA
 from pipeline.journey import Journey, StageResult
 from pipeline.plan import Plan
 from pipeline.store import file_digest, settings_of
+from targets.engines.session_told import session_told
 from targets.errors import TargetsError
 from targets.measurement import Conditions
 from targets.reach.local import cpu_features
@@ -104,6 +105,7 @@ def engine_as_json(
         "file": engine.name,
         "runtime": said or runtime.runtime,
         "threads": plan.threads,
+        "session": session_told(runtime, engine, threads=plan.threads),
         "integer_ops": operators.integer,
         "float_ops": operators.floating,
         "cpu_features": features_built_for(plan, conditions),

@@ -18,6 +18,7 @@ examples:
   compress targets
   compress targets jetson-orin    every figure of it, with its source
 """
+HOW_REACHED = "--device ssh://user@host[:port], or a name of `compress devices`; its engine is built and timed there"
 NOT_HERE = "no: latency stays undecided, and everything that can be done without it is done"
 
 
@@ -55,6 +56,7 @@ def target_as_json(target: Target) -> dict[str, Any]:
         "name": target.name,
         "summary": target.summary,
         "here": target.is_here(),
+        "reached": HOW_REACHED if target.fits is not None else None,
         "engine": {"name": target.engine.name, "runtime": runtime, "missing": missing},
         "scheme": asdict(target.scheme()),
         "limits": limits,
@@ -78,6 +80,7 @@ def target_text(told: dict[str, Any]) -> str:
     lines = [
         f"{told['name']}: {told['summary']}",
         f"  {'here':<13} {'yes' if told['here'] else NOT_HERE}",
+        *([f"  {'reached':<13} {told['reached']}"] if told["reached"] else []),
         f"  {'engine':<13} {engine['runtime'] or engine['missing']}",
         f"  {'integers':<13} {scheme['weight_bits']}-bit weights, 8-bit activations: {scheme['why']}",
         f"  {'budgets':<13} {limits or 'none'}",
