@@ -25,6 +25,7 @@ from pipeline.report_page import page_from
 from pipeline.store import file_digest, refusal, write_bytes, write_json
 from pipeline.to_finish import METRICS
 from targets.budget import Budget, Limit
+from targets.engines.elsewhere import in_step
 from targets.engines.raw_arrays import read_raw
 from targets.engines.session import joined
 from targets.errors import DeviceFull, DeviceMissing, EngineFailed, EngineMissing, EngineRefused, TargetsError
@@ -75,8 +76,17 @@ def finish_bundle(place: Path, *, target: Target, device: Device | None) -> tupl
         new = beside / "new"
         shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__pycache__", EVIDENCE))
         evidence = _evidence(folder, new, order, target, device)
-        forms, best = judged(order, evidence, new / EVIDENCE, _limits(order))
-        _fill(new, manifest, order, evidence, forms, best)
+        try:
+            refuse_strange_names(evidence)
+            forms, best = judged(order, evidence, new / EVIDENCE, _limits(order["limits"]))
+            _fill(new, manifest, order, evidence, forms, best)
+        except (LookupError, TypeError, ValueError, AttributeError, FileNotFoundError, EngineFailed) as error:
+            if device is not None:
+                raise
+            raise BundleRefused(
+                f"the evidence in {folder} is damaged ({type(error).__name__}: {error}). Run its build_on_device.py "
+                "again."
+            ) from error
         swap(new, folder)
     except OSError as error:
         raise refusal(folder, error) from error
@@ -122,14 +132,26 @@ def _evidence(
     return found
 
 
+def refuse_strange_names(evidence: Mapping[str, Any]) -> None:
+    """Pass evidence whose files lie beside it.
+
+    Raises:
+        ValueError: a name leads elsewhere.
+    """
+    for engine in evidence["engines"].values():
+        for name in (engine.get("engine"), *(each["file"] for each in engine.get("answers", ()))):
+            if name is not None and (not isinstance(name, str) or Path(name).name != name):
+                raise ValueError(f"{name!r} is no file of it")
+
+
 def _refuse_other(target: Target, facts: Mapping[str, Any], who: str) -> None:
     why = "this target is no device elsewhere" if target.fits is None else target.fits(facts)
     if why:
         raise DeviceMissing(f"The device {who} is not a {target.name}: {why}.")
 
 
-def _limits(order: Mapping[str, Any]) -> Budget:
-    return Budget(tuple(Limit(each["limit"], float(each["bound"]), str(each["origin"])) for each in order["limits"]))
+def _limits(rows: Sequence[Mapping[str, Any]]) -> Budget:
+    return Budget(tuple(Limit(each["limit"], float(each["bound"]), str(each["origin"])) for each in rows))
 
 
 def judged(
@@ -195,7 +217,7 @@ def _measurement(
     told = {**(conditions.device or {}), "before": times.get("before"), "after": times.get("after")}
     conditions = replace(conditions, device=told, unstable=tuple(times.get("unstable", ())))
     latency = Latency(samples[name], conditions) if samples.get(name) else None
-    pairs = Pairs(samples["teacher"], samples[name]) if latency and samples.get("teacher") else None
+    pairs = Pairs(*_in_step(times["runs"], ("teacher", name))) if latency and samples.get("teacher") else None
     why = f"not measured: {times.get('failed', 'the device sent no times')}"
     memory = engine.get("memory") or {}
     if latency is None:
@@ -214,18 +236,26 @@ def _measurement(
     )  # fmt: skip
 
 
+def _in_step(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """The times of each, as many of one as of the other; files are called by their engine."""
+    return in_step([{**run, "engine": str(run["engine"]).split(".")[0]} for run in runs], names)
+
+
 def _fill(
     new: Path, manifest: dict[str, Any], order: Mapping[str, Any], evidence: Mapping[str, Any], forms: Sequence[Form],
     best: Form,
 ) -> None:  # fmt: skip
     """The new bundle: engine, manifest, report, digests."""
-    engine = evidence["engines"][best.name]
+    engine, teacher = evidence["engines"][best.name], _teacher(order, evidence, new / EVIDENCE)
+    *before, last = manifest["stages"]
+    own = verdicts_on(best.measurement, budget=_limits(last.get("verdicts", ())), teacher=teacher)
+    manifest = {**manifest, "stages": [*before, {**last, "verdicts": [each.as_json() for each in own]}]}
     suffix = str(engine["engine"]).removeprefix(best.name)
     shutil.copyfile(new / EVIDENCE / str(engine["engine"]), new / f"engine{suffix}")
     told = finished(
         manifest, order=order, engine=engine, file=f"engine{suffix}",
         rows=[{"name": each.name, "measurement": each.measurement, "why_not": each.why_not} for each in forms],
-        best=best.measurement, verdicts=best.verdicts, teacher=_teacher(order, evidence, new / EVIDENCE),
+        best=best.measurement, verdicts=best.verdicts, teacher=teacher,
     )  # fmt: skip
     write_json(new / "result.json", {**json.loads((new / "result.json").read_text(encoding="utf-8")), **told.result})
     story = story_from(told.manifest)

@@ -189,12 +189,11 @@ class Elsewhere:
                 "measure", {**job, "engines": names, "identities": identities}, files=files, limit_s=JOB_LIMIT_S
             )
         runs = told["runs"]
-        samples_ms = [_together(runs, name, "latency_ms") for name in names]
+        samples_ms = in_step(runs, names)
         if not all(samples_ms):
             raise EngineFailed(f"{self.device.address} sent no times of an engine.")
-        fewest = min(len(each) for each in samples_ms)
         return Timed(
-            tuple(each[:fewest] for each in samples_ms),
+            samples_ms,
             tuple(_together(runs, name, "compute_ms") or None for name in names),
             processes=1 + max(int(run["process"]) for run in runs),
             state={"before": told.get("before"), "after": told.get("after")},
@@ -266,6 +265,21 @@ def said_of(engine_path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def in_step(runs: Sequence[Mapping[str, Any]], engines: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """The times of each engine; from every process as many as of the engine with the fewest there.
+
+    A runtime that runs for a time and not for a number answers more often with the faster engine. Sample i is of the
+    same process for all.
+    """
+    taken: list[list[float]] = [[] for _ in engines]
+    for process in dict.fromkeys(run["process"] for run in runs):
+        own = [_together([run for run in runs if run["process"] == process], name, "latency_ms") for name in engines]
+        fewest = min(map(len, own), default=0)
+        for all_of_it, part in zip(taken, own, strict=True):
+            all_of_it.extend(part[:fewest])
+    return tuple(tuple(each) for each in taken)
 
 
 def _together(runs: Sequence[Mapping[str, Any]], engine: str, what: str) -> tuple[float, ...]:
