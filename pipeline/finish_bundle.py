@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.bundle import json_with_rows, swap
 from pipeline.errors import BundleRefused
@@ -22,12 +23,13 @@ from pipeline.integrity import MANIFEST, SUMS, bundle_at, digests_of, read_manif
 from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
-from pipeline.store import file_digest, refusal, write_bytes, write_json
+from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
 from pipeline.to_finish import METRICS
 from targets.budget import Budget, Limit
-from targets.engines.elsewhere import in_step
+from targets.engines.elsewhere import ONNX_RUNTIME, beside_engine, in_step, stamp_of
 from targets.engines.raw_arrays import read_raw
 from targets.engines.session import joined
+from targets.engines.stamp import append_stamp
 from targets.errors import DeviceFull, DeviceMissing, EngineFailed, EngineMissing, EngineRefused, TargetsError
 from targets.intervals import Interval, quantile_interval
 from targets.measurement import Accuracy, Latency, Measurement, Pairs
@@ -250,10 +252,14 @@ def _fill(
     *before, last = manifest["stages"]
     own = verdicts_on(best.measurement, budget=_limits(last.get("verdicts", ())), teacher=teacher)
     manifest = {**manifest, "stages": [*before, {**last, "verdicts": [each.as_json() for each in own]}]}
-    suffix = str(engine["engine"]).removeprefix(best.name)
-    shutil.copyfile(new / EVIDENCE / str(engine["engine"]), new / f"engine{suffix}")
+    file = new / f"engine{Path(str(engine['engine'])).suffix}"
+    shutil.copyfile(new / EVIDENCE / str(engine["engine"]), file)
+    if order["runtime"] == ONNX_RUNTIME:
+        append_stamp(file, stamp_of(engine["build"], evidence["facts"], threads=int(order["threads"])))
+    write_json(beside_engine(file), {**engine["build"], "input": {key: order["inputs"][key] for key in ("name", "dtype")}})
+    _answer_examples(new / manifest["examples"], joined([read_raw(each, new / EVIDENCE) for each in engine["answers"]]))
     told = finished(
-        manifest, order=order, engine=engine, file=f"engine{suffix}",
+        manifest, order=order, engine=engine, file=file.name,
         rows=[{"name": each.name, "measurement": each.measurement, "why_not": each.why_not} for each in forms],
         best=best.measurement, verdicts=best.verdicts, teacher=teacher,
     )  # fmt: skip
@@ -265,6 +271,16 @@ def _fill(
     first = {name: told.manifest[name] for name in ("schema", "created_by")}
     write_bytes(new / MANIFEST, json_with_rows({**first, **told.manifest, "files": listed}).encode())
     write_bytes(new / SUMS, sums_text(listed, manifest=file_digest(new / MANIFEST)).encode())
+
+
+def _answer_examples(path: Path, answers: NDArray[Any]) -> None:
+    """What the engine answered on the device, in place of what the file it was built from answered here."""
+    with np.load(path, allow_pickle=False) as held:
+        arrays = {name: held[name] for name in held.files}
+    count = min(len(arrays["inputs"]), len(answers))
+    arrays = {name: array[:count] for name, array in {**arrays, "outputs": answers}.items()}
+    with written_atomically(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _teacher(order: Mapping[str, Any], evidence: Mapping[str, Any], folder: Path) -> Accuracy | None:

@@ -108,9 +108,7 @@ class Elsewhere:
         def write(beside: Path) -> None:
             beside.write_bytes(built)
             if self.name == ONNX_RUNTIME:
-                facts = self.device.facts()
-                features = tuple(facts.get("cpu_features", ()))
-                append_stamp(beside, Stamp(self.runtime, str(facts.get("architecture")), features, threads))
+                append_stamp(beside, stamp_of({"runtime": self.runtime}, self.device.facts(), threads=threads))
 
         write_whole(engine_path, write)
         told = {name: value for name, value in told.items() if name != "files"} | {"input": input_of(onnx_path)}
@@ -227,15 +225,29 @@ class Elsewhere:
         return told
 
     def _refuse_strange(self, engine_path: Path) -> None:
-        """Pass an engine of this device's runtime; what else must be the same is checked on the device."""
-        built_by = read_stamp(engine_path).runtime if self.name == ONNX_RUNTIME else None
-        if built_by is None:
-            built_by = str((said_of(engine_path).get("identity") or {}).get("runtime", self.runtime))
-        if built_by != self.runtime:
+        """Pass an engine of this device's runtime and kind of processor; TensorRT's jobs check what else must be."""
+        if self.name == ONNX_RUNTIME:
+            built = read_stamp(engine_path)
+            here = stamp_of({"runtime": self.runtime}, self.device.facts(), threads=built.threads)
+            theirs, ours = _words(built), _words(here)
+        else:
+            ours = self.runtime
+            theirs = str((said_of(engine_path).get("identity") or {}).get("runtime", ours))
+        if theirs != ours:
             raise EngineRefused(
-                f"The engine {engine_path} was built by {built_by}; {self.device.address} has {self.runtime}. "
-                "Build it again from its ONNX."
+                f"The engine {engine_path} was built by {theirs}; {self.device.address} has {ours}. Build it again from "
+                "its ONNX."
             )
+
+
+def _words(stamp: Stamp) -> str:
+    return f"{stamp.runtime} on {stamp.architecture} ({', '.join(sorted(set(stamp.cpu_features))) or 'no features'})"
+
+
+def stamp_of(told: Mapping[str, Any], facts: Mapping[str, Any], *, threads: int) -> Stamp:
+    """Of an engine that a device with these facts built; told: what the job said."""
+    features = tuple(str(each) for each in facts.get("cpu_features") or ())
+    return Stamp(str(told["runtime"]), str(facts.get("architecture")), features, threads)
 
 
 def input_of(onnx_path: Path) -> dict[str, str]:

@@ -34,7 +34,6 @@ from targets.reach.this_machine import Here, this_machine
 from targets.target import Target
 
 STANDIN = Path(__file__).resolve().parents[2] / "targets" / "standin" / "jetson_standin.py"
-QUICK = {"processes": 1, "warm_up_ms": 0, "seconds": 0.01}  # of a stand-in, whose times are made up
 
 
 class StandInHere(Here):
@@ -64,19 +63,19 @@ Runs = Callable[..., Ran]
 
 
 @pytest.fixture(scope="session")
-def four_pictures(tiny_data: Callable[..., Dataset]) -> Dataset:
+def two_pictures(tiny_data: Callable[..., Dataset]) -> Dataset:
     """Few test inputs, because the stand-in for trtexec starts a process for each."""
-    return tiny_data((3, 8, 8), counts=(64, 32, 4))
+    return tiny_data((3, 8, 8), counts=(64, 32, 2))
 
 
 @pytest.fixture(scope="session")
-def ran(four_pictures: Dataset, alone: Workers) -> Runs:
+def ran(two_pictures: Dataset, alone: Workers) -> Runs:
     """Runs a small recipe for a target, post-training quantization of a teacher of two epochs."""
 
     def run(out: Path, target: Target, *limits: Limit, data: Dataset | None = None) -> Ran:
-        dataset = data or four_pictures
+        dataset = data or two_pictures
         recipe = Recipe(
-            name="four-pictures",
+            name="two-pictures",
             data=partial(given, dataset=dataset),
             teacher=Teacher(partial(ConvNet, channels=3, classes=4), training=Training(epochs=4, optimizer=Sgd(lr=0.05))),
             stages=(Quantize(training=None), Export(0.5), Build(0.5, float_kernels=False)),
@@ -112,14 +111,13 @@ def jetson_module() -> Any:
     return module
 
 
-@pytest.fixture
-def jetson(jetson_module: Any, tmp_path: Path) -> Callable[..., tuple[Any, Device]]:
-    """Makes a stand-in Jetson Orin Nano, and the device that is reached; settings are those of its trtexec."""
+@pytest.fixture(scope="session")
+def jetson_in(jetson_module: Any) -> Callable[..., tuple[Any, Device]]:
+    """Makes a stand-in Jetson Orin Nano in a folder, and the device that is reached; settings are its trtexec's."""
 
-    def make(**settings: Any) -> tuple[Any, Device]:
-        number = len(list(tmp_path.glob("stand-in-*")))
-        board = jetson_module.jetson_in(tmp_path / f"stand-in-{number}", **settings)
-        way = StandInHere(tmp_path / f"kept-{number}", str(board.folder / "bin" / "python3"))
+    def make(folder: Path, **settings: Any) -> tuple[Any, Device]:
+        board = jetson_module.jetson_in(folder / "stand-in", **settings)
+        way = StandInHere(folder / "kept", str(board.folder / "bin" / "python3"))
         return board, Device(way, address="the stand-in Jetson", patience_s=0)
 
     return make
