@@ -26,15 +26,16 @@ from pipeline.report_page import page_from
 from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
 from pipeline.to_finish import METRICS
 from targets.budget import Budget, Limit
-from targets.engines.elsewhere import ONNX_RUNTIME, beside_engine, in_step, stamp_of
+from targets.engines.elsewhere import ONNX_RUNTIME, beside_engine, stamp_of
 from targets.engines.raw_arrays import read_raw
 from targets.engines.session import joined
 from targets.engines.stamp import append_stamp
+from targets.engines.times_there import in_step
 from targets.errors import DeviceFull, DeviceMissing, EngineFailed, EngineMissing, EngineRefused, TargetsError
 from targets.intervals import Interval, quantile_interval
 from targets.measurement import Accuracy, Latency, Measurement, Pairs
 from targets.on_device.failures import OnDeviceFailure
-from targets.on_device.finish import ORDER, digest, finish, order_of
+from targets.on_device.finish import ORDER, digest, finish, order_of, wants_half
 from targets.on_device.judged_here import times_of
 from targets.reach.conditions_there import conditions_there
 from targets.reach.device import Device
@@ -256,7 +257,8 @@ def _fill(
     shutil.copyfile(new / EVIDENCE / str(engine["engine"]), file)
     if order["runtime"] == ONNX_RUNTIME:
         append_stamp(file, stamp_of(engine["build"], evidence["facts"], threads=int(order["threads"])))
-    write_json(beside_engine(file), {**engine["build"], "input": {key: order["inputs"][key] for key in ("name", "dtype")}})
+    kind = "float16" if wants_half(order, evidence["facts"]) else order["inputs"]["dtype"]
+    write_json(beside_engine(file), {**engine["build"], "input": {"name": order["inputs"]["name"], "dtype": kind}})
     _answer_examples(new / manifest["examples"], joined([read_raw(each, new / EVIDENCE) for each in engine["answers"]]))
     told = finished(
         manifest, order=order, engine=engine, file=file.name,
@@ -280,7 +282,7 @@ def _answer_examples(path: Path, answers: NDArray[Any]) -> None:
     count = min(len(arrays["inputs"]), len(answers))
     arrays = {name: array[:count] for name, array in {**arrays, "outputs": answers}.items()}
     with written_atomically(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **arrays)
 
 
 def _teacher(order: Mapping[str, Any], evidence: Mapping[str, Any], folder: Path) -> Accuracy | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from targets.engines.raw_arrays import read_raw, written_raw
 from targets.engines.session import joined as in_one
 from targets.engines.stamp import Stamp, append_stamp, read_stamp
+from targets.engines.times_there import in_step, times_of_engine
 from targets.errors import EngineFailed, EngineMissing, EngineRefused
 from targets.reach.reached import Reached, refuse_emulated, version_in
 from targets.runner import LayerTime, OperatorRow, Operators, Place, Runner
@@ -192,7 +193,7 @@ class Elsewhere:
             raise EngineFailed(f"{self.device.address} sent no times of an engine.")
         return Timed(
             samples_ms,
-            tuple(_together(runs, name, "compute_ms") or None for name in names),
+            tuple(times_of_engine(runs, name, "compute_ms") or None for name in names),
             processes=1 + max(int(run["process"]) for run in runs),
             state={"before": told.get("before"), "after": told.get("after")},
             unstable=tuple(str(each) for each in told.get("unstable", ())),
@@ -235,8 +236,8 @@ class Elsewhere:
             theirs = str((said_of(engine_path).get("identity") or {}).get("runtime", ours))
         if theirs != ours:
             raise EngineRefused(
-                f"The engine {engine_path} was built by {theirs}; {self.device.address} has {ours}. Build it again from "
-                "its ONNX."
+                f"The engine {engine_path} was built by {theirs}; {self.device.address} has {ours}. Build it again "
+                "from its ONNX."
             )
 
 
@@ -277,24 +278,3 @@ def said_of(engine_path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-
-def in_step(runs: Sequence[Mapping[str, Any]], engines: Sequence[str]) -> tuple[tuple[float, ...], ...]:
-    """The times of each engine; from every process as many as of the engine with the fewest there.
-
-    A runtime that runs for a time and not for a number answers more often with the faster engine. Sample i is of the
-    same process for all.
-    """
-    taken: list[list[float]] = [[] for _ in engines]
-    for process in dict.fromkeys(run["process"] for run in runs):
-        own = [_together([run for run in runs if run["process"] == process], name, "latency_ms") for name in engines]
-        fewest = min(map(len, own), default=0)
-        for all_of_it, part in zip(taken, own, strict=True):
-            all_of_it.extend(part[:fewest])
-    return tuple(tuple(each) for each in taken)
-
-
-def _together(runs: Sequence[Mapping[str, Any]], engine: str, what: str) -> tuple[float, ...]:
-    """The times of an engine from all processes, in the order of the processes."""
-    own = [run for run in runs if run["engine"] == engine and run.get(what)]
-    return tuple(float(time) for run in own for time in run[what])

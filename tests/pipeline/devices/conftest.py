@@ -28,7 +28,6 @@ from pipeline.workers import Workers
 from targets.budget import Budget, Limit
 from targets.find import target_named
 from targets.reach.device import Device
-from targets.reach.device_part import FIRST_LINE
 from targets.reach.local import is_x86
 from targets.reach.this_machine import Here, this_machine
 from targets.target import Target
@@ -77,7 +76,9 @@ def ran(two_pictures: Dataset, alone: Workers) -> Runs:
         recipe = Recipe(
             name="two-pictures",
             data=partial(given, dataset=dataset),
-            teacher=Teacher(partial(ConvNet, channels=3, classes=4), training=Training(epochs=4, optimizer=Sgd(lr=0.05))),
+            teacher=Teacher(
+                partial(ConvNet, channels=3, classes=4), training=Training(epochs=4, optimizer=Sgd(lr=0.05))
+            ),
             stages=(Quantize(training=None), Export(0.5), Build(0.5, float_kernels=False)),
         )
         plan = Plan(recipe=recipe, target=target, budget=Budget(limits) if limits else target.budget, out=out)

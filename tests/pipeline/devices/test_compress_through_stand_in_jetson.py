@@ -41,7 +41,9 @@ def test_with_times_of_0_8_ms_3_budgets_are_met_and_clocks_are_locked_and_put_ba
 ) -> None:
     board, device = jetson_in(tmp_path)
     clocks = board.clock_texts()
-    target = target_named("jetson-orin-nano").through(device, settings={**QUICK, "lock_clocks": True, "power_mode": "25W"})
+    target = target_named("jetson-orin-nano").through(
+        device, settings={**QUICK, "lock_clocks": True, "power_mode": "25W"}
+    )
     done = ran(tmp_path / "out", target, LOOSE, FASTER, DROP)
     assert [verdict.outcome for verdict in done.journey.verdicts] == [Outcome.MET] * 3
     assert done.journey.exit_code == 0
@@ -164,6 +166,7 @@ def test_1_bundle_is_finished_over_the_device_with_its_layers_rivals_and_state(r
         assert examples["outputs"].tobytes() == answers.tobytes()
 
 
+@pytest.mark.slow
 def test_for_tensorrt_11_the_3_files_in_half_precision_are_built_without_a_flag_and_asked_with_half_inputs(
     bundle: Path, jetson_in: Jetson, tmp_path: Path
 ) -> None:
@@ -206,7 +209,7 @@ def test_an_int8_engine_of_1_4_ms_is_not_handed_over_beside_a_float_one_of_1_2_a
     rivals = {each["name"]: each for each in manifest["stages"][-1]["facts"]["rivals"]}
     assert rivals["float"]["shipped"]
     assert not rivals["int8"]["shipped"]
-    assert rivals["int8"]["why_not"].startswith("0.85 to 0.86 times as fast")  # 1.2 / 1.4 = 0.857
+    assert rivals["int8"]["why_not"].startswith("0.86 to 0.86 times as fast as what is handed over")  # 1.2 / 1.4
     assert (bundle / "engine.plan").read_bytes() == (bundle / "evidence" / "float.plan").read_bytes()
     assert manifest["engine"]["integer_ops"] == 0
     assert verdicts(manifest)["max_latency_ms"][0] == "missed"
@@ -239,7 +242,9 @@ def test_a_board_of_another_name_is_refused_by_name_in_1_sentence(
     jetson_in: Jetson, bundle: Path, tmp_path: Path
 ) -> None:
     board, device = jetson_in(tmp_path)
-    said = r"The device the stand-in Jetson is not a jetson-orin: it calls itself 'NVIDIA Jetson Orin Nano .*stand-in.*'"
+    said = (
+        r"The device the stand-in Jetson is not a jetson-orin: it calls itself 'NVIDIA Jetson Orin Nano .*stand-in.*'"
+    )
     with pytest.raises(DeviceMissing, match=said):
         target_named("jetson-orin").through(device)
     with pytest.raises(DeviceMissing, match=said):

@@ -15,6 +15,7 @@ from pipeline.data.dataset import inputs_for_network
 from pipeline.errors import BundleRefused
 from pipeline.finish_bundle import finish_bundle
 from pipeline.integrity import read_manifest
+from pipeline.store import file_digest
 from pipeline.verify import verify_bundle
 from targets.budget import Limit
 from targets.engines.ort import OnnxRuntime
@@ -74,7 +75,9 @@ def test_over_a_device_3_budgets_are_met_and_the_engine_answers_as_one_that_is_b
     evidence = json.loads((folder / "evidence" / "evidence.json").read_text())
     OnnxRuntime().build(folder / "lowered.onnx", tmp_path / "here.engine.onnx", threads=1)
     test = unfinished_x86.dataset.test.inputs
-    wanted = OnnxRuntime().open(tmp_path / "here.engine.onnx", threads=1)(inputs_for_network(unfinished_x86.dataset, test))
+    wanted = OnnxRuntime().open(tmp_path / "here.engine.onnx", threads=1)(
+        inputs_for_network(unfinished_x86.dataset, test)
+    )
     (row,) = evidence["engines"]["int8"]["answers"]
     found = np.fromfile(folder / "evidence" / row["file"], np.float32).reshape(row["shape"])
     assert found.tobytes() == np.asarray(wanted).tobytes()
@@ -142,7 +145,7 @@ def test_without_evidence_foreign_evidence_and_damaged_evidence_are_3_sentences(
     assert "has no evidence of a device" in refused()
     place.mkdir()
     facts = here.facts()
-    sound = {"schema": 1, "order_sha256": pipeline.integrity.file_digest(bundle / "to_finish" / "order.json"),
+    sound = {"schema": 1, "order_sha256": file_digest(bundle / "to_finish" / "order.json"),
              "facts": facts, "engines": {}, "times": {"failed": "nobody looked"}}  # fmt: skip
 
     def leave(**fields: Any) -> None:

@@ -128,7 +128,9 @@ def test_right_answers_of_float16_and_int64_are_counted_in_their_own_kind(tmp_pa
 
 
 def test_float32_is_halved_to_the_nearest_of_float16_as_numpy_does_but_never_to_infinity() -> None:
-    values = np.concatenate([np.random.default_rng(0).normal(size=1000), [0.0, -0.0, 65504.0, 1e-8, 6e-5]]).astype("<f4")
+    values = np.concatenate([np.random.default_rng(0).normal(size=1000), [0.0, -0.0, 65504.0, 1e-8, 6e-5]]).astype(
+        "<f4"
+    )
     assert as_half(values.tobytes()) == values.astype("<f2").tobytes()
     beyond = np.frombuffer(as_half(struct.pack("<3f", 1e9, -math.inf, math.nan)), "<f2")
     assert beyond[:2].tolist() == [65504.0, -65504.0]
@@ -220,7 +222,17 @@ def test_a_signature_passes_by_its_own_signer_and_by_no_other_of_2(listed: Calla
     for name in ("mine", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
         (tmp_path / f"{name}-signers").write_text(f"{name}@example.org {(tmp_path / f'{name}.pub').read_text()}")
-    sign = ["ssh-keygen", "-q", "-Y", "sign", "-n", "edge-compress", "-f", str(tmp_path / "mine"), str(bundle / "SHA256SUMS")]
+    sign = [
+        "ssh-keygen",
+        "-q",
+        "-Y",
+        "sign",
+        "-n",
+        "edge-compress",
+        "-f",
+        str(tmp_path / "mine"),
+        str(bundle / "SHA256SUMS"),
+    ]
     subprocess.run(sign, check=True, capture_output=True)
     refuse_unsigned(bundle, tmp_path / "mine-signers")
     with pytest.raises(OnDeviceFailure, match="of none of the signers"):
