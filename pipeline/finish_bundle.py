@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.bundle import json_with_rows, swap
 from pipeline.errors import BundleRefused
@@ -22,16 +23,19 @@ from pipeline.integrity import MANIFEST, SUMS, bundle_at, digests_of, read_manif
 from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
-from pipeline.store import file_digest, refusal, write_bytes, write_json
+from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
 from pipeline.to_finish import METRICS
 from targets.budget import Budget, Limit
+from targets.engines.elsewhere import ONNX_RUNTIME, beside_engine, stamp_of
 from targets.engines.raw_arrays import read_raw
 from targets.engines.session import joined
+from targets.engines.stamp import append_stamp
+from targets.engines.times_there import in_step
 from targets.errors import DeviceFull, DeviceMissing, EngineFailed, EngineMissing, EngineRefused, TargetsError
 from targets.intervals import Interval, quantile_interval
 from targets.measurement import Accuracy, Latency, Measurement, Pairs
 from targets.on_device.failures import OnDeviceFailure
-from targets.on_device.finish import ORDER, digest, finish, order_of
+from targets.on_device.finish import ORDER, digest, finish, order_of, wants_half
 from targets.on_device.judged_here import times_of
 from targets.reach.conditions_there import conditions_there
 from targets.reach.device import Device
@@ -75,8 +79,17 @@ def finish_bundle(place: Path, *, target: Target, device: Device | None) -> tupl
         new = beside / "new"
         shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__pycache__", EVIDENCE))
         evidence = _evidence(folder, new, order, target, device)
-        forms, best = judged(order, evidence, new / EVIDENCE, _limits(order))
-        _fill(new, manifest, order, evidence, forms, best)
+        try:
+            refuse_strange_names(evidence)
+            forms, best = judged(order, evidence, new / EVIDENCE, _limits(order["limits"]))
+            _fill(new, manifest, order, evidence, forms, best)
+        except (LookupError, TypeError, ValueError, AttributeError, FileNotFoundError, EngineFailed) as error:
+            if device is not None:
+                raise
+            raise BundleRefused(
+                f"the evidence in {folder} is damaged ({type(error).__name__}: {error}). Run its build_on_device.py "
+                "again."
+            ) from error
         swap(new, folder)
     except OSError as error:
         raise refusal(folder, error) from error
@@ -122,14 +135,26 @@ def _evidence(
     return found
 
 
+def refuse_strange_names(evidence: Mapping[str, Any]) -> None:
+    """Pass evidence whose files lie beside it.
+
+    Raises:
+        ValueError: a name leads elsewhere.
+    """
+    for engine in evidence["engines"].values():
+        for name in (engine.get("engine"), *(each["file"] for each in engine.get("answers", ()))):
+            if name is not None and (not isinstance(name, str) or Path(name).name != name):
+                raise ValueError(f"{name!r} is no file of it")
+
+
 def _refuse_other(target: Target, facts: Mapping[str, Any], who: str) -> None:
     why = "this target is no device elsewhere" if target.fits is None else target.fits(facts)
     if why:
         raise DeviceMissing(f"The device {who} is not a {target.name}: {why}.")
 
 
-def _limits(order: Mapping[str, Any]) -> Budget:
-    return Budget(tuple(Limit(each["limit"], float(each["bound"]), str(each["origin"])) for each in order["limits"]))
+def _limits(rows: Sequence[Mapping[str, Any]]) -> Budget:
+    return Budget(tuple(Limit(each["limit"], float(each["bound"]), str(each["origin"])) for each in rows))
 
 
 def judged(
@@ -195,7 +220,7 @@ def _measurement(
     told = {**(conditions.device or {}), "before": times.get("before"), "after": times.get("after")}
     conditions = replace(conditions, device=told, unstable=tuple(times.get("unstable", ())))
     latency = Latency(samples[name], conditions) if samples.get(name) else None
-    pairs = Pairs(samples["teacher"], samples[name]) if latency and samples.get("teacher") else None
+    pairs = Pairs(*_in_step(times["runs"], ("teacher", name))) if latency and samples.get("teacher") else None
     why = f"not measured: {times.get('failed', 'the device sent no times')}"
     memory = engine.get("memory") or {}
     if latency is None:
@@ -214,18 +239,31 @@ def _measurement(
     )  # fmt: skip
 
 
+def _in_step(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """The times of each, as many of one as of the other; files are called by their engine."""
+    return in_step([{**run, "engine": str(run["engine"]).split(".")[0]} for run in runs], names)
+
+
 def _fill(
     new: Path, manifest: dict[str, Any], order: Mapping[str, Any], evidence: Mapping[str, Any], forms: Sequence[Form],
     best: Form,
 ) -> None:  # fmt: skip
     """The new bundle: engine, manifest, report, digests."""
-    engine = evidence["engines"][best.name]
-    suffix = str(engine["engine"]).removeprefix(best.name)
-    shutil.copyfile(new / EVIDENCE / str(engine["engine"]), new / f"engine{suffix}")
+    engine, teacher = evidence["engines"][best.name], _teacher(order, evidence, new / EVIDENCE)
+    *before, last = manifest["stages"]
+    own = verdicts_on(best.measurement, budget=_limits(last.get("verdicts", ())), teacher=teacher)
+    manifest = {**manifest, "stages": [*before, {**last, "verdicts": [each.as_json() for each in own]}]}
+    file = new / f"engine{Path(str(engine['engine'])).suffix}"
+    shutil.copyfile(new / EVIDENCE / str(engine["engine"]), file)
+    if order["runtime"] == ONNX_RUNTIME:
+        append_stamp(file, stamp_of(engine["build"], evidence["facts"], threads=int(order["threads"])))
+    kind = "float16" if wants_half(order, evidence["facts"]) else order["inputs"]["dtype"]
+    write_json(beside_engine(file), {**engine["build"], "input": {"name": order["inputs"]["name"], "dtype": kind}})
+    _answer_examples(new / manifest["examples"], joined([read_raw(each, new / EVIDENCE) for each in engine["answers"]]))
     told = finished(
-        manifest, order=order, engine=engine, file=f"engine{suffix}",
+        manifest, order=order, engine=engine, file=file.name,
         rows=[{"name": each.name, "measurement": each.measurement, "why_not": each.why_not} for each in forms],
-        best=best.measurement, verdicts=best.verdicts, teacher=_teacher(order, evidence, new / EVIDENCE),
+        best=best.measurement, verdicts=best.verdicts, teacher=teacher,
     )  # fmt: skip
     write_json(new / "result.json", {**json.loads((new / "result.json").read_text(encoding="utf-8")), **told.result})
     story = story_from(told.manifest)
@@ -235,6 +273,16 @@ def _fill(
     first = {name: told.manifest[name] for name in ("schema", "created_by")}
     write_bytes(new / MANIFEST, json_with_rows({**first, **told.manifest, "files": listed}).encode())
     write_bytes(new / SUMS, sums_text(listed, manifest=file_digest(new / MANIFEST)).encode())
+
+
+def _answer_examples(path: Path, answers: NDArray[Any]) -> None:
+    """What the engine answered on the device, in place of what the file it was built from answered here."""
+    with np.load(path, allow_pickle=False) as held:
+        arrays = {name: held[name] for name in held.files}
+    count = min(len(arrays["inputs"]), len(answers))
+    arrays = {name: array[:count] for name, array in {**arrays, "outputs": answers}.items()}
+    with written_atomically(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _teacher(order: Mapping[str, Any], evidence: Mapping[str, Any], folder: Path) -> Accuracy | None:

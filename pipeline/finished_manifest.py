@@ -1,4 +1,9 @@
-"""The manifest of a bundle that was finished on its device: what changes in it, and in result.json."""
+"""The manifest of a bundle that was finished on its device: what changes in it, and in result.json.
+
+The last row is the engine, so limits of its own stage are judged anew with those of the run. The rows before it are
+networks that never went to the device. Limits that a recipe sets for their stages stay as they were, undecided, and
+with them the exit code is 3 at best: nothing has shown that they are kept there. `compress` with --device decides them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ from pipeline.stages.export import onnx_of
 from pipeline.stages.same_answers import float_parent
 from pipeline.store import write_bytes, write_json, written_atomically
 from targets.accuracy import top1, top5
-from targets.engines.elsewhere import SAMPLES
+from targets.engines.elsewhere import SAMPLES, input_of
 from targets.on_device.finish import ORDER, SCHEMA
 from targets.reach.device_part import packed
 from targets.schemes import TENSORRT_FLOAT16
@@ -126,7 +126,7 @@ def _written(
     file = "lowered.onnx" if handed_over else f"{FOLDER}/{name}.onnx"
     if not (folder / file).is_file():
         _save(lowered_for(model, scheme), folder / file)
-    entry = {"mode": mode, "onnx": file, "float16": None}
+    entry = {"mode": mode, "onnx": file, "takes": input_of(folder / file)["dtype"], "float16": None}
     if scheme.symmetric and scheme.float_bits == 32:
         entry["float16"] = f"{FOLDER}/{name}-float16.onnx"
         _save(lowered_for(model, TENSORRT_FLOAT16), folder / str(entry["float16"]))

@@ -15,7 +15,8 @@ examples:
   compress build ./compressed/photos                             judges what build_on_device.py has left in evidence/
 
 Every digest of the bundle is checked first. The bundle is replaced by one with the engine, what was measured, the
-verdicts and a new report.
+verdicts and a new report. Limits that the recipe sets for stages before the engine stay undecided: what they limit was
+never on the device. Run `compress` with --device for those.
 
 exit codes: 0 every budget is met, 1 one is missed, 2 it cannot be done, 3 undecided
 """

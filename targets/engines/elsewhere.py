@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from targets.engines.raw_arrays import read_raw, written_raw
 from targets.engines.session import joined as in_one
 from targets.engines.stamp import Stamp, append_stamp, read_stamp
+from targets.engines.times_there import in_step, times_of_engine
 from targets.errors import EngineFailed, EngineMissing, EngineRefused
 from targets.reach.reached import Reached, refuse_emulated, version_in
 from targets.runner import LayerTime, OperatorRow, Operators, Place, Runner
@@ -108,9 +109,7 @@ class Elsewhere:
         def write(beside: Path) -> None:
             beside.write_bytes(built)
             if self.name == ONNX_RUNTIME:
-                facts = self.device.facts()
-                features = tuple(facts.get("cpu_features", ()))
-                append_stamp(beside, Stamp(self.runtime, str(facts.get("architecture")), features, threads))
+                append_stamp(beside, stamp_of({"runtime": self.runtime}, self.device.facts(), threads=threads))
 
         write_whole(engine_path, write)
         told = {name: value for name, value in told.items() if name != "files"} | {"input": input_of(onnx_path)}
@@ -189,13 +188,12 @@ class Elsewhere:
                 "measure", {**job, "engines": names, "identities": identities}, files=files, limit_s=JOB_LIMIT_S
             )
         runs = told["runs"]
-        samples_ms = [_together(runs, name, "latency_ms") for name in names]
+        samples_ms = in_step(runs, names)
         if not all(samples_ms):
             raise EngineFailed(f"{self.device.address} sent no times of an engine.")
-        fewest = min(len(each) for each in samples_ms)
         return Timed(
-            tuple(each[:fewest] for each in samples_ms),
-            tuple(_together(runs, name, "compute_ms") or None for name in names),
+            samples_ms,
+            tuple(times_of_engine(runs, name, "compute_ms") or None for name in names),
             processes=1 + max(int(run["process"]) for run in runs),
             state={name: told.get(name) for name in ("before", "after", "clocks")},
             unstable=tuple(str(each) for each in told.get("unstable", ())),
@@ -228,15 +226,29 @@ class Elsewhere:
         return told
 
     def _refuse_strange(self, engine_path: Path) -> None:
-        """Pass an engine of this device's runtime; what else must be the same is checked on the device."""
-        built_by = read_stamp(engine_path).runtime if self.name == ONNX_RUNTIME else None
-        if built_by is None:
-            built_by = str((said_of(engine_path).get("identity") or {}).get("runtime", self.runtime))
-        if built_by != self.runtime:
+        """Pass an engine of this device's runtime and kind of processor; TensorRT's jobs check what else must be."""
+        if self.name == ONNX_RUNTIME:
+            built = read_stamp(engine_path)
+            here = stamp_of({"runtime": self.runtime}, self.device.facts(), threads=built.threads)
+            theirs, ours = _words(built), _words(here)
+        else:
+            ours = self.runtime
+            theirs = str((said_of(engine_path).get("identity") or {}).get("runtime", ours))
+        if theirs != ours:
             raise EngineRefused(
-                f"The engine {engine_path} was built by {built_by}; {self.device.address} has {self.runtime}. "
-                "Build it again from its ONNX."
+                f"The engine {engine_path} was built by {theirs}; {self.device.address} has {ours}. Build it again "
+                "from its ONNX."
             )
+
+
+def _words(stamp: Stamp) -> str:
+    return f"{stamp.runtime} on {stamp.architecture} ({', '.join(sorted(set(stamp.cpu_features))) or 'no features'})"
+
+
+def stamp_of(told: Mapping[str, Any], facts: Mapping[str, Any], *, threads: int) -> Stamp:
+    """Of an engine that a device with these facts built; told: what the job said."""
+    features = tuple(str(each) for each in facts.get("cpu_features") or ())
+    return Stamp(str(told["runtime"]), str(facts.get("architecture")), features, threads)
 
 
 def input_of(onnx_path: Path) -> dict[str, str]:
@@ -266,9 +278,3 @@ def said_of(engine_path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-
-def _together(runs: Sequence[Mapping[str, Any]], engine: str, what: str) -> tuple[float, ...]:
-    """The times of an engine from all processes, in the order of the processes."""
-    own = [run for run in runs if run["engine"] == engine and run.get(what)]
-    return tuple(float(time) for run in own for time in run[what])

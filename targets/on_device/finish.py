@@ -3,8 +3,9 @@
 `to_finish/order.json` of the bundle says what is wanted:
 
     schema 1 · target · runtime (tensorrt, onnxruntime) · threads, seed, samples
-    engines     name → {"mode": "int8" or "float", "onnx": file, "float16": the same with floats in float16, or null}
-    inputs      {"file": gzipped raw numbers, "name", "dtype", "shape"} · measured: how many of them a timing asks, 1
+    engines     name → {"mode": "int8" or "float", "onnx": file, "takes": the type of its input, "float16": the same
+                with floats in float16, or null}
+    inputs      {"file": gzipped raw numbers, "name", "dtype", "shape"}; asked as the file that is built takes them
 
 What came of it is one dictionary, the evidence:
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import shutil
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def finish(bundle: Path, ask: Ask, *, into: Path, facts: Mapping[str, Any] | Non
     order = order_of(bundle)
     into.mkdir(parents=True, exist_ok=True)
     known = dict(facts) if facts is not None else ask("facts", {}, {}, (), into, JOB_S)
-    inputs, one = inputs_of(bundle, order, into)
+    inputs, one = inputs_of(bundle, order, into, halved=wants_half(order, known))
     evidence: dict[str, Any] = {
         "schema": SCHEMA, "order_sha256": digest(bundle / ORDER), "facts": known, "engines": {}, "times": None,
     }  # fmt: skip
@@ -113,7 +114,7 @@ def built_one(
     into: Path,
 ) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """The engine file of one form, and what the device said of it."""
-    halved = order["runtime"] == "tensorrt" and major_version(facts) >= FLOAT16_FROM
+    halved = typed_by_file(order, facts)
     source = bundle / str(wanted["float16"] if halved and wanted.get("float16") else wanted["onnx"])
     engine = f"{name}{SUFFIXES[order['runtime']]}"
     settings = {**settings_of(order), "mode": wanted["mode"], "typed": "strong" if halved else "weak"}
@@ -140,11 +141,26 @@ def settings_of(order: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def inputs_of(bundle: Path, order: Mapping[str, Any], into: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def typed_by_file(order: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether the builder takes the types of the file and no others."""
+    return bool(order["runtime"] == "tensorrt" and major_version(facts) >= FLOAT16_FROM)
+
+
+def wants_half(order: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether the engines, all of one kind, read their floats in half precision."""
+    form = next(iter(order["engines"].values()))
+    halved = form.get("takes") == "float16" or (typed_by_file(order, facts) and bool(form.get("float16")))
+    return halved and order["inputs"]["dtype"] == "float32"
+
+
+def inputs_of(
+    bundle: Path, order: Mapping[str, Any], into: Path, *, halved: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The evaluation inputs unpacked into `into`, and the first of them alone, as entries of a job."""
-    said = order["inputs"]
+    said = {**order["inputs"], "dtype": "float16" if halved else order["inputs"]["dtype"]}
     with gzip.open(str(bundle / said["file"]), "rb") as packed, (into / "inputs.raw").open("wb") as plain:
-        shutil.copyfileobj(packed, plain)
+        for part in iter(lambda: packed.read(1 << 20), b""):  # GzipFile.read gives less at the end alone
+            plain.write(as_half(part) if halved else part)
     count = int(said["shape"][0])
     each = (into / "inputs.raw").stat().st_size // count
     with (into / "inputs.raw").open("rb") as plain:
@@ -152,6 +168,13 @@ def inputs_of(bundle: Path, order: Mapping[str, Any], into: Path) -> tuple[dict[
     entry = {"name": said["name"], "dtype": said["dtype"]}
     whole = {**entry, "shape": list(said["shape"]), "file": "inputs.raw"}
     return whole, {**entry, "shape": [1, *said["shape"][1:]], "file": "one.raw"}
+
+
+def as_half(raw: bytes) -> bytes:
+    """float32 → float16; what lies beyond it becomes the largest of its sign, and no number stays none."""
+    most = 65504.0
+    values = struct.unpack(f"<{len(raw) // 4}f", raw)
+    return struct.pack(f"<{len(values)}e", *(max(-most, min(most, each)) if each == each else each for each in values))
 
 
 def kept(outputs: Sequence[Mapping[str, Any]], name: str, into: Path) -> list[dict[str, Any]]:

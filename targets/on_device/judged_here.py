@@ -10,7 +10,7 @@ Letters: n samples, q quantile, c confidence.
 from __future__ import annotations
 
 import math
-from array import array
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 OUTCOMES = {"met": 0, "missed": 1, "undecided": 3}
+CODES = {
+    "float16": "e", "float32": "f", "float64": "d", "bool": "?", "int8": "b", "uint8": "B", "int32": "i", "int64": "q",
+}  # fmt: skip
 CONFIDENCE, OF_EACH_MEDIAN = 0.95, 0.975  # of a speed-up each median has half of the 5 %
 
 
@@ -30,7 +33,7 @@ def judged(order: Mapping[str, Any], evidence: Mapping[str, Any], folder: Path) 
     for limit in order["limits"]:
         row = {**limit, "verdict": "undecided", "why": "`compress build` tells, where the program is"}
         if limit["limit"] in ("max_latency_ms", "min_speedup"):
-            if first is None or times.get("failed"):
+            if first is None or times.get("failed") or not samples[first]:
                 row["why"] = f"not measured: {times.get('failed', 'there are no times')}"
             elif times.get("unstable"):
                 row["why"] = f"the times are not to be believed: {'; '.join(times['unstable'])}"
@@ -106,15 +109,11 @@ def accuracy_words(order: Mapping[str, Any], evidence: Mapping[str, Any], folder
 
 
 def right_answers(output: Mapping[str, Any], folder: Path, labels: Sequence[int]) -> int:
-    """How often the greatest number of an answer is the label's."""
-    values = floats(output, folder)
-    classes = len(values) // len(labels)
-    rows = (values[start : start + classes] for start in range(0, len(values), classes))
-    return sum(max(range(classes), key=row.__getitem__) == label for row, label in zip(rows, labels))  # noqa: B905 - 3.8
-
-
-def floats(output: Mapping[str, Any], folder: Path) -> array[float]:
-    """The numbers of a raw file of float32."""
-    values = array("f")
-    values.frombytes((folder / str(output["file"])).read_bytes())
-    return values
+    """How often the greatest number of an answer is the label's; the file is read an answer at a time."""
+    count, code = math.prod(output["shape"][1:]), "<%d" + CODES[str(output["dtype"])]
+    form, right = struct.Struct(code % count), 0
+    with (folder / str(output["file"])).open("rb") as file:
+        for label in labels:
+            row = form.unpack(file.read(form.size))
+            right += max(range(count), key=row.__getitem__) == label
+    return right
