@@ -17,8 +17,18 @@ import numpy as np
 
 from pipeline.bundle import json_with_rows, swap
 from pipeline.errors import BundleRefused
+from pipeline.finished_engine import put_engine
 from pipeline.finished_manifest import finished
-from pipeline.integrity import MANIFEST, SUMS, bundle_at, digests_of, read_manifest, refuse_damaged, sums_text
+from pipeline.integrity import (
+    MANIFEST,
+    SIGNATURE,
+    SUMS,
+    bundle_at,
+    digests_of,
+    read_manifest,
+    refuse_damaged,
+    sums_text,
+)
 from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
@@ -73,7 +83,7 @@ def finish_bundle(place: Path, *, target: Target, device: Device | None) -> tupl
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         new = beside / "new"
-        shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__pycache__", EVIDENCE))
+        shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__pycache__", EVIDENCE, SIGNATURE))
         evidence = _evidence(folder, new, order, target, device)
         forms, best = judged(order, evidence, new / EVIDENCE, _limits(order))
         _fill(new, manifest, order, evidence, forms, best)
@@ -218,12 +228,11 @@ def _fill(
     new: Path, manifest: dict[str, Any], order: Mapping[str, Any], evidence: Mapping[str, Any], forms: Sequence[Form],
     best: Form,
 ) -> None:  # fmt: skip
-    """The new bundle: engine, manifest, report, digests."""
+    """The new bundle: engine, manifest, report, digests; whoever signed the old ones did not see these."""
     engine = evidence["engines"][best.name]
-    suffix = str(engine["engine"]).removeprefix(best.name)
-    shutil.copyfile(new / EVIDENCE / str(engine["engine"]), new / f"engine{suffix}")
+    file = put_engine(new, new / EVIDENCE, best.name, order=order, found=evidence)
     told = finished(
-        manifest, order=order, engine=engine, file=f"engine{suffix}",
+        manifest, order=order, engine=engine, file=file,
         rows=[{"name": each.name, "measurement": each.measurement, "why_not": each.why_not} for each in forms],
         best=best.measurement, verdicts=best.verdicts, teacher=_teacher(order, evidence, new / EVIDENCE),
     )  # fmt: skip
