@@ -18,7 +18,7 @@ from pipeline.manifest import finite
 from pipeline.signing import EVIDENCE, refuse_unvouched
 from targets.engines.absent import is_unbuilt
 from targets.engines.ort import open_onnx
-from targets.errors import DeviceLost, TargetsError
+from targets.errors import DeviceLost, DeviceMissing, TargetsError
 from targets.find import target_named, target_names
 from targets.reach.local import describe_machine
 from targets.reach.reached import Reached
@@ -125,11 +125,13 @@ def verify_bundle(folder: Path, *, device: Reached | None = None, signers: Path 
             if isinstance(error, DeviceLost):
                 raise
             remarks.append(f"{str(error).rstrip('.')}.")
+            if isinstance(error, DeviceMissing) and not is_unbuilt(str(manifest["engine"].get("runtime"))):
+                remarks.append("With --device ADDRESS the engine is asked where it was built.")
     asked = engine.name
     if given is None:
         asked = "model.onnx"
         remarks.append(
-            "model.onnx was asked here instead of the engine. The bundle's measurements say nothing about this machine."
+            "model.onnx was asked instead of the engine. The bundle's measurements say nothing about this machine."
         )
         with closing(open_onnx(folder / asked, threads=manifest["engine"]["threads"])) as ask:
             given = ask(inputs)

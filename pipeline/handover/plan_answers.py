@@ -75,6 +75,8 @@ def built_by(bundle: Path, name: str, manifest: dict[str, Any]) -> dict[str, Any
         raise PlanRefused(f"{name} and {name}.json must both be there and whole ({error})") from error
     if not isinstance(identity, dict):
         raise PlanRefused(f"{name}.json does not say what built it")
+    if not {"name", "shape"} <= set(manifest["input"]):
+        raise PlanRefused("manifest.json does not say what it takes")
     listed = (manifest.get("files") or {}).get(name)
     if listed != hashlib.sha256(content).hexdigest():
         raise PlanRefused("its digest is not the one in manifest.json")

@@ -168,7 +168,7 @@ def answers_of_plan(
     from plan_answers import PlanRefused, plan_answers  # type: ignore[import-not-found]
 
     refused: dict[int, Unanswered] = {}
-    shape, kind = list(manifest["input"]["shape"]), str(manifest["input"].get("dtype") or "float32")
+    shape, kind = list(manifest["input"].get("shape") or ()), str(manifest["input"].get("dtype") or "float32")
 
     def samples() -> Iterator[npt.NDArray[Any]]:
         for place, path in enumerate(paths):

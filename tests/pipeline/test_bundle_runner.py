@@ -104,7 +104,7 @@ def test_json_holds_the_2_best_classes_and_their_probabilities(bundle: Path) -> 
 
 
 def test_beside_the_standard_library_2_packages_are_imported(bundle: Path) -> None:
-    ours = {Path(name).stem for name in (*run.BESIDE, *run.OWN)}
+    ours = {Path(name).stem for name in (*run.BESIDE, *run.OWN)} - {"plan_answers"}  # for TensorRT alone
 
     def imported(*command: str) -> set[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

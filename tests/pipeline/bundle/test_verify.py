@@ -24,7 +24,6 @@ from pipeline.verify import answer_with_bundle, verify_bundle
 from targets.engines.ort import OnnxRuntime
 from targets.reach.local import describe_machine
 
-
 NO_DEVICES = Path("devices.ini")
 
 
