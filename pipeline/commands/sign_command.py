@@ -11,7 +11,7 @@ examples:
   compress sign ./compressed/photos --key ~/.ssh/id_ed25519          a private key
   compress sign ./compressed/photos --key ~/.ssh/id_ed25519.pub      a key that your agent holds
 
-  echo "me@example.com $(cat ~/.ssh/id_ed25519.pub)" > signers       whom a receiver trusts
+  echo "me@laptop $(cat ~/.ssh/id_ed25519.pub)" > signers       whom a receiver trusts
   compress verify ./compressed/photos --signers signers
   python3 build_on_device.py --signers signers                       on the device, in the bundle
 
