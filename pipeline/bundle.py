@@ -7,15 +7,19 @@ A bundle is a folder without links, readable by everyone, without a path of the 
     model.onnx      the network as exported: what an engine for another machine is built from
     engine.*        the engine file that was measured, of the runtime that manifest.json names; for a target that was
                     not here lowered.onnx in its place: what the device builds its engine from
+    engine.*.json   only where a device built it: what built it (identity), which is compared before the engine is
+                    opened, its input and its layers
     labels.json     the names of the K classes, in the order of the network's answers; none where these name no class
     examples.npz    the first 16 test inputs: inputs (16, …) as the network takes them, float32, int64 or int32;
                     outputs, what the engine answers to them, asked all at once, several outputs flattened and side by
                     side; labels, int64 (16,), where there are classes
-    to_finish/, build_on_device.py, on_device.pyz     only where no device was given: what it needs to build and measure
-                    the engine by itself (to_finish.py) · evidence/: what it left (finish_bundle.py)
+    on_device.pyz   only where TensorRT is the runtime: what asks it, on the device
+    to_finish/, build_on_device.py     only where no device was given: what it needs to build and measure the engine by
+                    itself (to_finish.py) · evidence/: what it left (finish_bundle.py)
     run.py, …       answers image files with the engine; stands alone, with the files it imports beside it
     result.json     the `--json` output of the run (schema in journey.py)
     report.html     the report for a browser or a printer · report.md: the same as text
+    SHA256SUMS.sig  only where somebody signed it: `compress sign` (signing.py); in none of the lists
 
 manifest.json
 
@@ -62,8 +66,9 @@ from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
 from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
-from pipeline.to_finish import write_what_is_to_finish
-from targets.engines.elsewhere import beside_engine
+from pipeline.to_finish import PART, write_what_is_to_finish
+from targets.engines.elsewhere import SUFFIXES, TENSORRT, beside_engine
+from targets.reach.device_part import packed
 from targets.runner import Engine
 
 EXAMPLES = 16
@@ -112,6 +117,8 @@ def fill(folder: Path, plan: Plan, journey: Journey, dataset: Dataset) -> None:
     write_json(folder / "labels.json", list(dataset.labels))
     runtime = plan.target.engine_of(last.facts.get("runtime"))
     write_examples(folder / "examples.npz", engine, plan, dataset, runtime=runtime, kind=taken_by(onnx_file(last)).kind)
+    if engine.suffix == SUFFIXES[TENSORRT]:  # run.py asks it through our part
+        write_bytes(folder / PART, packed())
     if not plan.target.is_here() and plan.target.answers:
         write_what_is_to_finish(folder, plan, journey, dataset)
     result = journey.as_json(target=plan.target.name, recipe=plan.recipe.name, seed=plan.seed, bundle=".")
@@ -139,6 +146,15 @@ def write_examples(path: Path, engine: Path, plan: Plan, dataset: Dataset, *, ru
         if dataset.classes:
             arrays["labels"] = dataset.test.labels[:EXAMPLES]
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def with_answers(path: Path, outputs: np.ndarray) -> None:
+    """The same examples with other answers, those of an engine that was built later; as many as there are of both."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name][: len(outputs)] for name in stored.files}
+    arrays["outputs"] = outputs[: len(arrays["inputs"])]
+    with written_atomically(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def swap(beside: Path, place: Path) -> None:

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 SHORT_USAGE = """\
 usage: compress --target NAME [--recipe NAME|FILE] [--data DIR] [--out DIR] [budgets] [--json]
        compress MODEL.onnx --target NAME --data DIR
-       compress targets | recipes | init | verify | run | build | doctor | devices
+       compress targets | recipes | init | verify | run | build | sign | doctor | devices
 
   compress --target x86-cpu     the built-in recipe on this machine, about three minutes
   compress --help               everything else
 """
 
-COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "doctor", "devices")
+COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "sign", "doctor", "devices")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +91,7 @@ def _dispatch(arguments: list[str]) -> int:
         case "verify":
             from pipeline.commands.verify_command import verify
 
-            return verify(rest)
+            return verify(rest, config=devices_file())
         case "run":
             from pipeline.commands.run_command import run
 
@@ -100,6 +100,10 @@ def _dispatch(arguments: list[str]) -> int:
             from pipeline.commands.build_command import build
 
             return build(rest, config=devices_file())
+        case "sign":
+            from pipeline.commands.sign_command import sign
+
+            return sign(rest)
         case "doctor":
             from pipeline.commands.doctor import doctor
 

@@ -14,28 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.bundle import json_with_rows, swap
 from pipeline.errors import BundleRefused
+from pipeline.finished_engine import put_engine
 from pipeline.finished_manifest import finished
-from pipeline.integrity import MANIFEST, SUMS, bundle_at, digests_of, read_manifest, refuse_damaged, sums_text
+from pipeline.integrity import (
+    MANIFEST,
+    SIGNATURE,
+    SUMS,
+    bundle_at,
+    digests_of,
+    read_manifest,
+    refuse_damaged,
+    sums_text,
+)
 from pipeline.report import story_from
 from pipeline.report_markdown import markdown_from
 from pipeline.report_page import page_from
-from pipeline.store import file_digest, refusal, write_bytes, write_json, written_atomically
+from pipeline.store import file_digest, refusal, write_bytes, write_json
 from pipeline.to_finish import METRICS
 from targets.budget import Budget, Limit
-from targets.engines.elsewhere import ONNX_RUNTIME, beside_engine, stamp_of
 from targets.engines.raw_arrays import read_raw
 from targets.engines.session import joined
-from targets.engines.stamp import append_stamp
 from targets.engines.times_there import in_step
 from targets.errors import DeviceFull, DeviceMissing, EngineFailed, EngineMissing, EngineRefused, TargetsError
 from targets.intervals import Interval, quantile_interval
 from targets.measurement import Accuracy, Latency, Measurement, Pairs
 from targets.on_device.failures import OnDeviceFailure
-from targets.on_device.finish import ORDER, digest, finish, order_of, wants_half
+from targets.on_device.finish import ORDER, digest, finish, order_of
 from targets.on_device.judged_here import times_of
 from targets.reach.conditions_there import conditions_there
 from targets.reach.device import Device
@@ -77,7 +84,7 @@ def finish_bundle(place: Path, *, target: Target, device: Device | None) -> tupl
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         new = beside / "new"
-        shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__pycache__", EVIDENCE))
+        shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__pycache__", EVIDENCE, SIGNATURE))
         evidence = _evidence(folder, new, order, target, device)
         try:
             refuse_strange_names(evidence)
@@ -248,20 +255,14 @@ def _fill(
     new: Path, manifest: dict[str, Any], order: Mapping[str, Any], evidence: Mapping[str, Any], forms: Sequence[Form],
     best: Form,
 ) -> None:  # fmt: skip
-    """The new bundle: engine, manifest, report, digests."""
+    """The new bundle: engine, manifest, report, digests; whoever signed the old ones did not see these."""
     engine, teacher = evidence["engines"][best.name], _teacher(order, evidence, new / EVIDENCE)
     *before, last = manifest["stages"]
     own = verdicts_on(best.measurement, budget=_limits(last.get("verdicts", ())), teacher=teacher)
     manifest = {**manifest, "stages": [*before, {**last, "verdicts": [each.as_json() for each in own]}]}
-    file = new / f"engine{Path(str(engine['engine'])).suffix}"
-    shutil.copyfile(new / EVIDENCE / str(engine["engine"]), file)
-    if order["runtime"] == ONNX_RUNTIME:
-        append_stamp(file, stamp_of(engine["build"], evidence["facts"], threads=int(order["threads"])))
-    kind = "float16" if wants_half(order, evidence["facts"]) else order["inputs"]["dtype"]
-    write_json(beside_engine(file), {**engine["build"], "input": {"name": order["inputs"]["name"], "dtype": kind}})
-    _answer_examples(new / manifest["examples"], joined([read_raw(each, new / EVIDENCE) for each in engine["answers"]]))
+    file = put_engine(new, new / EVIDENCE, best.name, order=order, found=evidence)
     told = finished(
-        manifest, order=order, engine=engine, file=file.name,
+        manifest, order=order, engine=engine, file=file,
         rows=[{"name": each.name, "measurement": each.measurement, "why_not": each.why_not} for each in forms],
         best=best.measurement, verdicts=best.verdicts, teacher=teacher,
     )  # fmt: skip
@@ -273,16 +274,6 @@ def _fill(
     first = {name: told.manifest[name] for name in ("schema", "created_by")}
     write_bytes(new / MANIFEST, json_with_rows({**first, **told.manifest, "files": listed}).encode())
     write_bytes(new / SUMS, sums_text(listed, manifest=file_digest(new / MANIFEST)).encode())
-
-
-def _answer_examples(path: Path, answers: NDArray[Any]) -> None:
-    """What the engine answered on the device, in place of what the file it was built from answered here."""
-    with np.load(path, allow_pickle=False) as held:
-        arrays = {name: held[name] for name in held.files}
-    count = min(len(arrays["inputs"]), len(answers))
-    arrays = {name: array[:count] for name, array in {**arrays, "outputs": answers}.items()}
-    with written_atomically(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, **arrays)
 
 
 def _teacher(order: Mapping[str, Any], evidence: Mapping[str, Any], folder: Path) -> Accuracy | None:

@@ -15,11 +15,13 @@ from pipeline.errors import BundleRefused
 from pipeline.graph.compare import Agreement, agreement
 from pipeline.integrity import REPAIR, bundle_at, read_manifest, refuse_damaged
 from pipeline.manifest import finite
+from pipeline.signing import EVIDENCE, refuse_unvouched
 from targets.engines.absent import is_unbuilt
 from targets.engines.ort import open_onnx
-from targets.errors import TargetsError
+from targets.errors import DeviceLost, DeviceMissing, TargetsError
 from targets.find import target_named, target_names
 from targets.reach.local import describe_machine
+from targets.reach.reached import Reached
 from targets.runner import Engine, OperatorRow, Operators
 
 
@@ -99,24 +101,32 @@ class Verification:
         return dict(finite(found))
 
 
-def verify_bundle(folder: Path) -> Verification:
+def verify_bundle(folder: Path, *, device: Reached | None = None, signers: Path | None = None) -> Verification:
     """Check the bundle in `folder`, or in `folder/bundle`.
 
+    device: where the engine is asked; None: on this machine · signers: one of them must have signed it
+
     Raises:
-        BundleRefused: it is no bundle, or damaged: every file that is missing, changed or not listed is named.
+        BundleRefused: it is no bundle, or damaged: every file that is missing, changed or not listed is named; or it is
+            not signed as asked for. DeviceMissing, DeviceLost: the device is of another kind, or is gone.
     """
     folder = bundle_at(folder)
     manifest = read_manifest(folder)
-    files = refuse_damaged(folder, manifest)
+    files = refuse_damaged(folder, manifest, beside=EVIDENCE)
+    refuse_unvouched(folder, signers=signers)
     inputs, expected = examples_in(folder / manifest["examples"])
-    runtime, remarks = runtime_of(manifest)
+    runtime, remarks = runtime_of(manifest, device)
     engine = folder / manifest["engine"]["file"]
     given: np.ndarray | None = None
     if runtime is not None:
         try:
             given = answers_of(runtime, engine, inputs, threads=manifest["engine"]["threads"])
         except TargetsError as error:
+            if isinstance(error, DeviceLost):
+                raise
             remarks.append(f"{str(error).rstrip('.')}.")
+            if isinstance(error, DeviceMissing) and not is_unbuilt(str(manifest["engine"].get("runtime"))):
+                remarks.append("With --device ADDRESS the engine is asked where it was built.")
     asked = engine.name
     if given is None:
         asked = "model.onnx"
@@ -133,7 +143,7 @@ def verify_bundle(folder: Path) -> Verification:
     sizes = sizes_in(manifest, answer=expected.shape[1:])
     identical = given.dtype == expected.dtype and given.tobytes() == expected.tobytes()
     if asked == engine.name and not identical:
-        remarks.append(difference_explained(manifest))
+        remarks.append(difference_explained(manifest, device))
     return Verification(
         bundle=folder, files=files, asked=asked, is_the_engine=asked == engine.name, identical=identical,
         answers=agreement(expected, given, sizes=sizes), operators=operators_in(runtime, engine, manifest),
@@ -154,11 +164,19 @@ def examples_in(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise BundleRefused(f"{path} cannot be read ({error}). {REPAIR}") from error
 
 
-def runtime_of(manifest: Mapping[str, Any]) -> tuple[Engine | None, list[str]]:
-    """The engine's runtime on the bundle's target, which is looked up by name alone: no file is run for it."""
-    name = manifest["target"].get("name")
+def runtime_of(manifest: Mapping[str, Any], device: Reached | None = None) -> tuple[Engine | None, list[str]]:
+    """The engine's runtime on the bundle's target, which is looked up by name alone: no file is run for it.
+
+    device: where the engine is asked; None: on this machine
+    """
+    name, runtime = manifest["target"].get("name"), str(manifest["engine"].get("runtime"))
+    if device is not None and is_unbuilt(runtime):
+        return None, [
+            "The bundle holds no engine yet: `compress build BUNDLE --device ADDRESS` has the device build it."
+        ]
     if name in target_names():
-        return target_named(name).engine_of(str(manifest["engine"].get("runtime"))), []
+        target = target_named(name)
+        return (target if device is None else target.through(device)).engine_of(runtime), []
     return None, [f"The target {name!r} is not one of this installation ({', '.join(target_names())})."]
 
 
@@ -217,8 +235,10 @@ def with_reasons(found: Operators, said: Any) -> Operators:
     return replace(found, rows=rows)
 
 
-def difference_explained(manifest: Mapping[str, Any]) -> str:
+def difference_explained(manifest: Mapping[str, Any], device: Reached | None = None) -> str:
     """Why an engine that opens may still answer with other last bits."""
+    if device is not None:
+        return f"The engine was asked on {device.address}: the last bits may differ, the best class should not."
     machine, said = describe_machine(), manifest.get("conditions")
     made_on = said if isinstance(said, dict) else {}
     if machine.cpu == made_on.get("cpu"):
@@ -248,7 +268,7 @@ def answer_with_bundle(
         BundleRefused: it is no bundle, or damaged.
     """
     folder = bundle_at(folder)
-    refuse_damaged(folder, read_manifest(folder))
+    refuse_damaged(folder, read_manifest(folder), beside=EVIDENCE)
     flags = ["--top", str(top)]
     flags += ["--threads", str(threads)] if threads is not None else []
     flags += ["--json"] if as_json else []

@@ -14,9 +14,10 @@ examples:
   python3 build_on_device.py                                     the same, by hand on the device, in the bundle
   compress build ./compressed/photos                             judges what build_on_device.py has left in evidence/
 
-Every digest of the bundle is checked first. The bundle is replaced by one with the engine, what was measured, the
-verdicts and a new report. Limits that the recipe sets for stages before the engine stay undecided: what they limit was
-never on the device. Run `compress` with --device for those.
+Every digest of the bundle is checked first, with --signers also who signed them. The bundle is replaced by one with the
+engine, what was measured, the verdicts and a new report. Its digests are new: a signature goes; make it again. Limits
+that the recipe sets for stages before the engine stay undecided: what they limit was never on the device. Run
+`compress` with --device for those.
 
 exit codes: 0 every budget is met, 1 one is missed, 2 it cannot be done, 3 undecided
 """
@@ -27,24 +28,31 @@ def build(arguments: Sequence[str], *, config: Path) -> int:
     parser = command_parser("build", says="Finish a bundle on the device it is for.", examples=EXAMPLES)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder of the bundle, or the --out of a run")
     parser.add_argument("--device", metavar="ADDRESS", help="ssh://user@host[:port], or a name of `compress devices`")
+    parser.add_argument("--signers", metavar="FILE", type=Path, help="refuse it unless one of these signed it")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     flags: argparse.Namespace = flags_from(parser, arguments)
     from pipeline.finish_bundle import finish_bundle
-    from pipeline.integrity import bundle_at, read_manifest
+    from pipeline.integrity import SIGNATURE, bundle_at, read_manifest
     from pipeline.progress import progress_on
     from pipeline.reached_device import heard, reached
+    from pipeline.signing import refuse_unvouched
     from targets.find import target_named
 
-    target = target_named(str(read_manifest(bundle_at(flags.bundle))["target"].get("name")))
+    unfinished = bundle_at(flags.bundle)
+    target = target_named(str(read_manifest(unfinished)["target"].get("name")))
+    refuse_unvouched(unfinished, signers=flags.signers)
+    was_signed = (unfinished / SIGNATURE).is_file()
     progress = progress_on(sys.stderr)
     try:
         with reached(flags.device, config=config) as device:
             if device is not None:
                 device.listener = lambda event: heard(progress, event)
                 progress.begin("build")
-            folder, manifest = finish_bundle(flags.bundle, target=target, device=device)
+            folder, manifest = finish_bundle(unfinished, target=target, device=device)
     finally:
         progress.close()
+    if was_signed:
+        sys.stderr.write(f"{folder} was signed, and its digests are new: sign it again with `compress sign`.\n")
     if flags.json:
         sys.stdout.write((folder / "result.json").read_text(encoding="utf-8"))
     else:

@@ -2,12 +2,13 @@
 """Answer image files with the engine of this folder: python run.py IMAGE [IMAGE …] [--top 5] [--threads N] [--json]
 [--save ANSWERS.npz]
 
-This folder stands alone: Python 3.8 or later, numpy and the runtime that manifest.json names (onnxruntime or openvino)
-are all it needs. Images are read and prepared by the very files that prepared the training data (preprocess.py,
-images.py and the readers), so that the same picture gives the same numbers everywhere. A network that does not take
-images takes .npy files: one input each, as trained. The answer is the classes with the highest probability; where the
-network's answers name no class it is each output with its shape and range. --save keeps the numbers of all outputs as
-OUTPUT/PLACE, the place of the file among those asked for, from 0.
+This folder stands alone: Python 3.8 or later, numpy and the runtime that manifest.json names are all it needs:
+onnxruntime, openvino, or TensorRT, which on_device.pyz beside this file asks. Where the engine is not for this machine,
+or not built yet, model.onnx answers in onnxruntime, and a sentence says so. Images are read and prepared by the very
+files that prepared the training data (preprocess.py, images.py and the readers), so that the same picture gives the
+same numbers everywhere. A network that does not take images takes .npy files: one input each, as trained. The answer is
+the classes with the highest probability; where the network's answers name no class it is each output with its shape and
+range. --save keeps the numbers of all outputs as OUTPUT/PLACE, the place of the file among those asked for, from 0.
 
 The result goes to stdout, remarks to stderr. Exit code 0: every file was answered. 2: one was not, or something that
 must stand beside this file is missing; a sentence says what.
@@ -16,27 +17,20 @@ must stand beside this file is missing; a sentence says what.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import numpy.typing as npt
 
 # What is copied into a bundle beside this file, from the folder of the training data's code.
 BESIDE = ("preprocess.py", "images.py", "png_reader.py", "jpeg_reader.py", "jpeg_scan.py", "jpeg_pixels.py")
-OWN = ("shown_answers.py",)  # and from this file's own folder
-# How the runtimes name what an input is made of.
-KINDS = {
-    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32",
-    "f32": "float32", "f16": "float16", "i64": "int64", "i32": "int32",
-}  # fmt: skip
-STAMP = b"edge_compress.stamp"  # behind the model in an engine file: what wrote it, and its digest
+OWN = ("shown_answers.py", "opened_engine.py", "built_for.py", "plan_answers.py")  # and from this file's own folder
 
 
 class Unanswered(Exception):
@@ -52,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = json_beside(folder / "manifest.json")
         check_installed(manifest, folder)
         labels = json_beside(folder / manifest["labels"]) if manifest.get("labels") else []
-        session = open_engine(manifest, folder, threads=asked.threads)
+        found = answers_to(asked.images, manifest=manifest, folder=folder, threads=asked.threads)
     except Unanswered as sentence:
         print(f"run.py: {sentence}", file=sys.stderr)
         return 2
@@ -61,9 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     answers: list[dict[str, Any]] = []
     kept: dict[str, npt.NDArray[Any]] = {}
-    for place, path in enumerate(asked.images):
+    for place, (path, outputs) in enumerate(zip(asked.images, found)):  # noqa: B905 - 3.8
         try:
-            outputs = outputs_for(path, manifest=manifest, session=session)
+            if isinstance(outputs, Unanswered):
+                raise outputs
             if manifest.get("classes", len(labels) or 1) == 0:
                 answer = {"outputs": summaries(outputs)}
             else:
@@ -117,39 +112,92 @@ def check_installed(manifest: dict[str, Any], folder: Path) -> None:
     lost = [name for name in (*BESIDE, *OWN) if not (folder / name).is_file()]
     if lost:
         raise Unanswered(f"{', '.join(lost)} must stand in {folder}. Copy the whole bundle folder again.")
+    from opened_engine import is_here  # type: ignore[import-not-found]
+
     runtime = str(manifest["engine"]["runtime"])
-    package = "openvino" if runtime.startswith("openvino") else "onnxruntime"
-    missing = [name for name in ("numpy", package) if not is_here(name)]
+    package = next((each for each in ("openvino", "tensorrt") if runtime.startswith(each)), "onnxruntime")
+    missing = [name for name in ("numpy", package) if not (name == "tensorrt" or is_here(name))]
     if not missing or (missing == ["openvino"] and is_here("onnxruntime")):  # model.onnx answers then
         return
     wanted = runtime.replace(" ", "==") if runtime.startswith(package) else package
+    wanted = "numpy" if package == "tensorrt" else wanted
     raise Unanswered(
         f"{' and '.join(missing)} cannot be imported. Install what this bundle needs: "
         f"{sys.executable} -m pip install {wanted}"
     )
 
 
-def is_here(package: str) -> bool:
-    try:
-        import_module(package)
-    except ImportError:
-        return False
-    return True
+def answers_to(
+    paths: list[str], *, manifest: dict[str, Any], folder: Path, threads: int | None
+) -> Iterator[dict[str, npt.NDArray[Any]] | Unanswered]:
+    """For each file its outputs by name, or why it has none."""
+    from opened_engine import EngineUnusable, session_of
 
-
-def open_engine(manifest: dict[str, Any], folder: Path, *, threads: int | None) -> Any:
-    """The engine as it was measured, or else the portable model beside it."""
-    engine, model = folder / manifest["engine"]["file"], folder / "model.onnx"
+    engine, runtime = folder / manifest["engine"]["file"], str(manifest["engine"]["runtime"])
     threads = threads or manifest["engine"].get("threads") or 0  # 0: the runtime chooses
+    if runtime.startswith("tensorrt"):
+        try:
+            return answers_of_plan(paths, manifest=manifest, folder=folder)
+        except Unanswered as sentence:
+            why = f"the engine {engine.name} cannot be used ({sentence})"
+    elif runtime.startswith("unbuilt"):
+        why = "this bundle has no engine yet; build_on_device.py, on the device that it is for, builds one"
+    else:
+        try:
+            return each_of(paths, manifest=manifest, session=session_of(engine, runtime, threads=threads))
+        except EngineUnusable as sentence:
+            why = f"the engine {engine.name} cannot be used ({sentence})"
+    return each_of(paths, manifest=manifest, session=portable_session(folder / "model.onnx", why, threads=threads))
+
+
+def each_of(
+    paths: list[str], *, manifest: dict[str, Any], session: Any
+) -> Iterator[dict[str, npt.NDArray[Any]] | Unanswered]:
+    """One file after the other, through a session."""
+    for path in paths:
+        try:
+            yield outputs_for(path, manifest=manifest, session=session)
+        except Unanswered as sentence:
+            yield sentence
+
+
+def answers_of_plan(
+    paths: list[str], *, manifest: dict[str, Any], folder: Path
+) -> Iterator[dict[str, npt.NDArray[Any]] | Unanswered]:
+    """All files at once through TensorRT; raises Unanswered where it does not answer here."""
+    from plan_answers import PlanRefused, plan_answers  # type: ignore[import-not-found]
+
+    refused: dict[int, Unanswered] = {}
+    shape, kind = list(manifest["input"].get("shape") or ()), str(manifest["input"].get("dtype") or "float32")
+
+    def samples() -> Iterator[npt.NDArray[Any]]:
+        for place, path in enumerate(paths):
+            try:
+                sample = sample_for(path, manifest=manifest, kind=kind, shape=shape)
+                if list(sample.shape) != shape:
+                    raise Unanswered(f"{path}: the engine takes {shape} and got {list(sample.shape)}")
+                yield sample
+            except Unanswered as sentence:
+                refused[place] = sentence
+
     try:
-        return session_of(engine, str(manifest["engine"]["runtime"]), threads=threads)
-    except Unanswered as sentence:
-        why = str(sentence)
+        answers, remarks = plan_answers(samples(), manifest=manifest, bundle=folder)
+    except PlanRefused as why:
+        raise Unanswered(str(why)) from why
+    for remark in remarks:
+        print(f"run.py: {remark}", file=sys.stderr)
+    rest = iter(answers)
+    return iter([refused[place] if place in refused else next(rest) for place in range(len(paths))])
+
+
+def portable_session(model: Path, why: str, *, threads: int) -> Any:
+    """The portable model beside the engine, which answers instead."""
+    from opened_engine import is_here, onnx_session
+
     if not model.is_file():
-        raise Unanswered(f"the engine {engine.name} cannot be used ({why}), and there is no model.onnx beside it.")
+        raise Unanswered(f"{why}, and there is no model.onnx beside it.")
     print(
-        f"run.py: the engine {engine.name} cannot be used ({why}). model.onnx answers instead: the measurements of "
-        "this bundle do not hold for it.",
+        f"run.py: {why}. model.onnx answers instead: the measurements of this bundle do not hold for it.",
         file=sys.stderr,
     )
     if not is_here("onnxruntime"):
@@ -160,96 +208,13 @@ def open_engine(manifest: dict[str, Any], folder: Path, *, threads: int | None) 
         raise Unanswered(f"model.onnx cannot be used either: {first_line(error)}") from error
 
 
-def session_of(engine: Path, runtime: str, *, threads: int) -> Any:
-    """The engine in the runtime it was measured in; what is raised says why not, for a sentence."""
-    if not runtime.startswith(("onnxruntime", "openvino")):
-        raise Unanswered(f"it is for {runtime}, and this runner answers with onnxruntime or openvino")
-    if not engine.is_file():
-        raise Unanswered("it is not there")
-    package = "openvino" if runtime.startswith("openvino") else "onnxruntime"
-    if not is_here(package):
-        raise Unanswered(f"{package} is not installed: {sys.executable} -m pip install {runtime.replace(' ', '==')}")
-    try:
-        if package == "openvino":
-            return OpenVinoSession(engine, threads=threads)
-        # The file holds the graph as it was optimised for the device: what was measured is what runs.
-        return onnx_session(engine, threads=threads, optimize=False)
-    except Unanswered:
-        raise
-    except Exception as error:
-        version = getattr(import_module(package), "__version__", "")
-        raise Unanswered(f"{package} {version} does not load it here: {first_line(error)}") from error
-
-
-def onnx_session(path: Path, *, threads: int, optimize: bool) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # as it was measured
-    options.log_severity_level = 4  # a failure is told once, by our own sentence
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-class OpenVinoSession:
-    """An engine of openvino, asked with the two calls of a session of onnxruntime."""
-
-    def __init__(self, path: Path, *, threads: int) -> None:
-        import openvino
-
-        model, built_by = model_and_runtime(path)
-        here = f"openvino {openvino.__version__.split('-')[0]}"
-        if built_by != here:  # another version reads other bytes into it
-            raise Unanswered(f"it was built by {built_by}, and installed is {here}")
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False,
-        }  # fmt: skip
-        compiled = openvino.Core().import_model(io.BytesIO(model), "CPU", settings)  # as it was measured
-        door = compiled.inputs[0]
-        self.name, self.type = door.get_any_name(), door.get_element_type().get_type_name()
-        self.shape = [axis.get_length() if axis.is_static else "N" for axis in door.get_partial_shape()]
-        self.request = compiled.create_infer_request()
-
-        self.outputs = len(compiled.outputs)
-
-    def get_inputs(self) -> list[OpenVinoSession]:
-        return [self]
-
-    def run(self, _outputs: None, asked: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        answers = self.request.infer([asked[self.name]])
-        return [answers[place] for place in range(self.outputs)]
-
-
-def model_and_runtime(engine: Path) -> tuple[bytes, str]:
-    """What stands before the stamp of an engine file, sound by its digest, and the runtime that wrote it."""
-    written = engine.read_bytes()
-    _, _, stamp = written.rpartition(STAMP)
-    try:
-        facts = json.loads(stamp[stamp.index(b"{") :])
-        model = written[: facts["bytes"]]
-        sound, runtime = hashlib.sha256(model).hexdigest() == facts["sha256"], str(facts["runtime"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise Unanswered("it is damaged") from error
-    if not sound:
-        raise Unanswered("it is damaged")
-    return model, runtime
-
-
 def outputs_for(path: str, *, manifest: dict[str, Any], session: Any) -> dict[str, npt.NDArray[Any]]:
     """What the engine answers to one file: the arrays of its outputs by name, in order."""
     import numpy as np
+    from opened_engine import KINDS
 
     door = session.get_inputs()[0]
-    given, kind = input_from(path, manifest=manifest), KINDS.get(door.type, "float32")
-    sample = given.astype(kind, copy=False)
-    if kind.startswith("int") and not np.array_equal(sample, given):
-        raise Unanswered(f"{path}: the engine takes whole numbers ({kind}); this {given.dtype} holds others.")
-    if sample.ndim == len(door.shape) - 1:
-        sample = sample[np.newaxis]
+    sample = sample_for(path, manifest=manifest, kind=KINDS.get(door.type, "float32"), shape=list(door.shape))
     if door.shape and isinstance(door.shape[0], int) and len(sample) == 1:
         sample = np.repeat(sample, door.shape[0], axis=0)  # an engine of fixed batch gets the input that often
     try:
@@ -262,6 +227,19 @@ def outputs_for(path: str, *, manifest: dict[str, Any], session: Any) -> dict[st
     if len(names) != len(arrays):  # a manifest of before outputs were listed
         names = [f"output_{place}" for place in range(len(arrays))]
     return {names[place]: array[:1] for place, array in enumerate(arrays)}
+
+
+def sample_for(path: str, *, manifest: dict[str, Any], kind: str, shape: list[Any]) -> npt.NDArray[Any]:
+    """One file as the engine takes it, with the axis of the batch."""
+    import numpy as np
+
+    given = input_from(path, manifest=manifest)
+    sample = given.astype(kind, copy=False)
+    if kind.startswith("int") and not np.array_equal(sample, given):
+        raise Unanswered(f"{path}: the engine takes whole numbers ({kind}); this {given.dtype} holds others.")
+    if sample.ndim == len(shape) - 1:
+        sample = sample[np.newaxis]
+    return sample
 
 
 def input_from(path: str, *, manifest: dict[str, Any]) -> npt.NDArray[Any]:

@@ -51,14 +51,18 @@ def refuse_unsigned(bundle: Path, signers: Path) -> None:
     """
     if not (bundle / SIGNATURE).is_file():
         raise OnDeviceFailure("usage", f"The bundle {bundle} is not signed: there is no {SIGNATURE} in it.")
+    if not signers.is_file():
+        raise OnDeviceFailure("usage", f"There is no file of signers {signers}: a name and a public key per line.")
     sums = (bundle / SUMS).read_bytes()
     find = ["ssh-keygen", "-Y", "find-principals", "-s", str(bundle / SIGNATURE), "-f", str(signers)]
     try:
         found = subprocess.run(find, capture_output=True, timeout=60)
-        who = found.stdout.decode("utf-8", "replace").strip().splitlines()
-        check = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", who[0] if who else "nobody"]
-        check += ["-n", NAMESPACE, "-s", str(bundle / SIGNATURE)]
-        good = bool(who) and subprocess.run(check, input=sums, stdout=subprocess.PIPE, timeout=60).returncode == 0
+        who = [name.split(",")[0] for name in found.stdout.decode("utf-8", "replace").splitlines() if name.strip()]
+        check = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-n", NAMESPACE, "-s", str(bundle / SIGNATURE)]
+        good = any(
+            subprocess.run([*check, "-I", name], input=sums, capture_output=True, timeout=60).returncode == 0
+            for name in who
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise OnDeviceFailure(
             "missing", f"The signature cannot be checked: ssh-keygen does not run ({error})."

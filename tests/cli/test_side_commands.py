@@ -1,4 +1,4 @@
-"""The commands beside the main one: targets, recipes, init, verify, run, doctor; and what needs no command at all."""
+"""The commands beside the main one, from `targets` to `devices`; and what needs no command at all."""
 
 import shlex
 import shutil
@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("targets", "recipes", "init", "verify", "run", "doctor")
+COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "sign", "doctor", "devices")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_each_of_7_helps_shows_an_example_and_exits_with_0(command: str, quick: Any, tmp_path: Path) -> None:
+def test_each_of_10_helps_shows_an_example_and_exits_with_0(command: str, quick: Any, tmp_path: Path) -> None:
     ended = quick(*command.split(), "--help", cwd=tmp_path)
     assert (ended.exit_code, ended.stderr) == (0, "")
     assert "example" in ended.stdout

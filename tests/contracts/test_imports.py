@@ -26,7 +26,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "verify",
         "report",
         "finish_bundle",
+        "finished_engine",
         "finished_manifest",
+        "signing",
         "to_finish",
         "foreseen",
     ),
@@ -50,10 +52,10 @@ ONLY: dict[str, tuple[str, ...]] = {
     "onnxruntime": (
         "targets/engines/",
         "targets/on_device/",
-        "pipeline/handover/run.py",
+        "pipeline/handover/opened_engine.py",
         "pipeline/commands/examine.py",
     ),
-    "openvino": ("targets/engines/", "pipeline/handover/run.py"),
+    "openvino": ("targets/engines/", "pipeline/handover/opened_engine.py"),
     "tensorrt": ("targets/on_device/",),
     # Its process alone: the compiler may end the one it runs in. The wheels have no module of the first name.
     "tensorrt_rtx": (),

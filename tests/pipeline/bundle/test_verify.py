@@ -24,6 +24,8 @@ from pipeline.verify import answer_with_bundle, verify_bundle
 from targets.engines.ort import OnnxRuntime
 from targets.reach.local import describe_machine
 
+NO_DEVICES = Path("devices.ini")
+
 
 @pytest.fixture
 def bundle(finished: Any) -> Path:
@@ -44,7 +46,7 @@ def resealed(folder: Path, change: Callable[[dict[str, Any]], None] = lambda _: 
 def test_a_whole_bundle_gives_the_16_stored_answers_bit_by_bit(bundle: Path) -> None:
     found = verify_bundle(bundle)
     assert (found.exit_code, found.identical, found.is_the_engine, found.asked) == (0, True, True, "engine.onnx")
-    assert found.files == len(list(bundle.iterdir())) == 17
+    assert found.files == len(list(bundle.iterdir())) == 20
     assert (found.answers.inputs, found.answers.equal_answers, found.answers.largest) == (16, 1.0, 0.0)
     assert found.remarks == ()
     integer = {row.name: row.integer for row in found.operators.rows}
@@ -56,7 +58,7 @@ def test_a_whole_bundle_gives_the_16_stored_answers_bit_by_bit(bundle: Path) -> 
 def test_the_text_of_verify_names_the_1_of_2_products_in_float_and_says_why(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verify([str(bundle)]) == 0
+    assert verify([str(bundle)], config=NO_DEVICES) == 0
     summary, *lines = capsys.readouterr().out.splitlines()
     assert "1 of 2 convolutions and matrix products of the engine multiply integers" in summary
     assert len(lines) == 1
@@ -73,7 +75,7 @@ def test_verify_repeats_the_build_s_reason_for_the_1_product_in_float_and_keeps_
                 row["why"] = "its integer kernel is slower here: 0.031 ms, and 0.029 ms in float"
 
     resealed(bundle, reasoned)
-    assert verify([str(bundle)]) == 0
+    assert verify([str(bundle)], config=NO_DEVICES) == 0
     assert (
         capsys.readouterr()
         .out.splitlines()[1]
@@ -81,7 +83,7 @@ def test_verify_repeats_the_build_s_reason_for_the_1_product_in_float_and_keeps_
     )
     for nothing_said in ([], None, [3], [{"name": "/head"}]):
         resealed(bundle, lambda manifest, rows=nothing_said: manifest["engine"].update(operators=rows))
-        assert verify([str(bundle)]) == 0
+        assert verify([str(bundle)], config=NO_DEVICES) == 0
         assert "not quantized" in capsys.readouterr().out.splitlines()[1]
 
 
