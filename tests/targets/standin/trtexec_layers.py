@@ -29,7 +29,13 @@ def shapes_of(content: bytes) -> tuple[list[dict[str, Any]], ...]:
     """Inputs and outputs: [{"name", "dtype", "kind", "shape", "bytes"}]."""
     import numpy as np
 
-    graph = parsed_onnx(content).graph
+    import onnx
+
+    # TensorRT works out the shapes of outputs itself, whatever the file states
+    model = parsed_onnx(content)
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    graph = onnx.shape_inference.infer_shapes(model).graph
     constants = {each.name for each in graph.initializer}
     return tuple(
         [described(value, np) for value in values if value.name not in constants]
