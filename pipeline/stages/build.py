@@ -24,6 +24,7 @@ from pipeline.stages.gpu_rivals import with_gpu_forms, with_sparse_kernels
 from pipeline.stages.mixed_kernels import with_mixed
 from pipeline.stages.rivals import FLOAT, INT8, MIXED, Rival, fastest, rivals_of, rows, timed
 from pipeline.stages.same_answers import Parity, float_parent, passed_hops, torch_origin, where_they_part
+from pipeline.stages.within_budget import over_budget
 from pipeline.store import written_atomically
 from targets.budget import Budget
 from targets.engines.gpu_forms import told_of_build
@@ -39,6 +40,7 @@ class Build:
         aside, and those that the student's own integers give (decision 0016)
     best_of: build the float parent too, and hand over the faster engine
     further_engines: build both in the target's further runtimes as well, where they are installed
+    max_drop_points: of accuracy; an engine whose network loses more for certain gives way to a rival within it
     float_kernels: give layers that are slower in integers their float kernels, on the same grid (decision 0019)
     """
 
@@ -46,6 +48,7 @@ class Build:
     best_of: bool = True
     further_engines: bool = True
     float_kernels: bool = True
+    max_drop_points: float | None = None
     limits: Budget = Budget()
     name: str = "build"
 
@@ -132,6 +135,8 @@ class Build:
         )  # fmt: skip
 
         def differs(rival: Rival) -> str:
+            if said := over_budget(rival, run, parity, most_points=self.max_drop_points):
+                return said
             # A mix is the first one's network in its runtime: it is held to what that is held to.
             for split in (run.dataset.test,) if rival.arithmetic == MIXED else (some, run.dataset.test):
                 same = parity.on(split, rival)
@@ -143,7 +148,8 @@ class Build:
             return ""
 
         times_ms = timed(rivals, run)
-        best, unfit = fastest(rivals, times_ms, differs=differs)
+        beyond = over_budget(first, run, parity, most_points=self.max_drop_points)
+        best, unfit = fastest(rivals, times_ms, differs=differs, over_budget=beyond)
         seen = rows(rivals, times_ms, best, unfit, run)
         if best != 0:
             run.progress.say(

@@ -85,6 +85,10 @@ class Parity:
         exact, single = self._kept("float64", origin, split), self._kept("float32", origin, split)
         return float(np.sqrt(np.square(exact - single).mean()))
 
+    def scores(self, split: Split, origin: Candidate) -> NDArray[np.floating[Any]]:
+        """What the metric gives each of the torch network's answers; (N,)."""
+        return np.asarray(self.run.metric(self._kept("float64", origin, split), split.labels), np.float64)
+
     def fails(self, same: Agreement) -> bool:
         """Whether more answers are clearly different than may be; one always may."""
         return same.clearly_unequal > unequal_allowed(same.inputs, least_equal=self.least_equal)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 import re
+import struct
 from array import array
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """2:4 structure, counted by hand."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -16,7 +18,7 @@ def pruned(weight: np.ndarray, *, axis: int) -> np.ndarray:
     return np.moveaxis(fours.reshape(last.shape), -1, axis)
 
 
-def model_of(*weights: tuple[str, np.ndarray, dict[str, int]], quantized: bool) -> onnx.ModelProto:
+def model_of(*weights: tuple[str, np.ndarray, dict[str, Any]], quantized: bool) -> onnx.ModelProto:
     nodes, constants = [], []
     for place, (kind, weight, attributes) in enumerate(weights):
         name = f"w{place}"
@@ -56,7 +58,7 @@ def test_zeros_are_counted_along_input_channels_for_conv_and_the_inner_axis_for_
 
 def test_a_first_layer_of_3_channels_is_not_counted_and_2_of_3_others_are_most() -> None:
     draw = np.random.default_rng(0).integers(1, 100, size=(8, 8, 3, 3))
-    sparse = ("Conv", pruned(draw, axis=1), {})
+    sparse: tuple[str, np.ndarray, dict[str, Any]] = ("Conv", pruned(draw, axis=1), {})
     seen = structure_of(model_of(("Conv", draw[:, :3], {}), sparse, sparse, ("Conv", draw, {}), quantized=True))
     assert seen == Structure(products=3, structured=2)
     assert seen.in_most

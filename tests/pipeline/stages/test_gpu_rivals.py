@@ -21,7 +21,7 @@ from pipeline.stage import Run
 from pipeline.stages.build import Build
 from pipeline.stages.export import Export
 from pipeline.stages.quantize import Quantize
-from pipeline.stages.rivals import Rival
+from pipeline.stages.rivals import Rival, timed
 from targets.find import target_named
 from targets.target import Target
 
@@ -103,7 +103,6 @@ def test_an_int8_engine_of_3_ms_is_never_handed_over_where_fp16_takes_2_and_a_re
         device.trtexec(median_ms={"int8": 3.0, "fp16": 2.0, "fp32": 4.0})
         return timed(rivals, asked)
 
-    timed = pipeline.stages.build.timed
     monkeypatch.setattr(pipeline.stages.build, "timed", times)
     monkeypatch.setattr(device, "job", refuses)
     built = EXACT(model, run)

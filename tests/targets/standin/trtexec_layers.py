@@ -28,7 +28,6 @@ KINDS[9] = ("bool", "bool")
 def shapes_of(content: bytes) -> tuple[list[dict[str, Any]], ...]:
     """Inputs and outputs: [{"name", "dtype", "kind", "shape", "bytes"}]."""
     import numpy as np
-
     import onnx
 
     # TensorRT works out the shapes of outputs itself, whatever the file states
