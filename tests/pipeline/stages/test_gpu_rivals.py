@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from pipeline.report_engine import rivals as rivals_section
 from pipeline.stage import Run
 from pipeline.stages.build import Build
 from pipeline.stages.export import Export
+from pipeline.stages.gpu_rivals import with_sparse_kernels
 from pipeline.stages.quantize import Quantize
 from pipeline.stages.rivals import Rival, timed
+from pipeline.stages.same_answers import Parity, torch_origin
 from targets.find import target_named
 from targets.target import Target
 
@@ -195,3 +198,65 @@ def test_onnx_runtime_on_cuda_has_3_rivals_and_its_session_stands_in_the_facts(
     assert half.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
     assert json.dumps(built.facts["built"])
     assert np.isfinite(built.facts["agreement"]["largest"])
+
+
+def test_sparse_kernels_are_asked_for_where_7_of_7_products_have_the_structure(
+    journey: Callable[..., Any], in_this_process: Callable[..., Any], tmp_path: Path
+) -> None:
+    device = in_this_process(**TRT_10)
+    device.trtexec()
+    model, run = journey(target_named("jetson-orin").through(device, settings=QUICK))
+    thin = onnx.load(model.path)
+    for constant in thin.graph.initializer:
+        weight = numpy_helper.to_array(constant)
+        if weight.ndim in (2, 4) and weight.shape[1] % 4 == 0:
+            weight = weight.copy()
+            weight[:, 0::4], weight[:, 1::4] = 0, 0
+            constant.CopyFrom(numpy_helper.from_array(weight, constant.name))
+    onnx.save(thin, tmp_path / "thin.onnx")
+    sparse, told = with_sparse_kernels(run, tmp_path / "thin.onnx")
+    assert told == {"products": 7, "structured": 7, "asked_for": True}
+    sparse.target.engine.build(tmp_path / "thin.onnx", tmp_path / "thin.plan", threads=1)
+    assert "--sparsity=enable" in device.builds()[-1].split()
+    dense, told = with_sparse_kernels(run, model.path)
+    assert dense is run
+    assert told == {"products": 7, "structured": 0, "asked_for": False}
+
+
+class Told:
+    """Answers that are these, as an engine on a GPU would give them."""
+
+    def __init__(self, answers: np.ndarray) -> None:
+        self.left = iter(answers)
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        return np.stack([next(self.left) for _ in inputs])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_an_engine_may_be_off_by_2_times_what_half_precision_is_and_no_more(
+    journey: Callable[..., Any], in_this_process: Callable[..., Any], tiny_data: Callable[..., Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    target = target_named("jetson-orin").through(in_this_process(**TRT_10))
+    model, run = journey(target)
+    run = replace(run, dataset=tiny_data((3, 8, 8), counts=(8, 8, 50)))
+    origin, split = torch_origin(model), run.dataset.test
+    draw = np.random.default_rng(0)
+    exact = draw.normal(size=(50, 4))
+    noise = 0.5 * draw.normal(size=(50, 4))  # as large as no half precision is: the strict rule would refuse it
+    monkeypatch.setattr("pipeline.stages.same_answers.in_half_precision", lambda *_: exact + noise)
+    monkeypatch.setattr("pipeline.stages.same_answers.Parity._right_in_integers", lambda *_: False)
+    rival = Rival("int8", target.engine, Path("engine.plan"), origin, (("ONNX", model.path), ("ONNX", model.path)))
+
+    def fails(answers: np.ndarray) -> bool:
+        monkeypatch.setattr("targets.engines.elsewhere.Elsewhere.open", lambda *_, **__: Told(answers))
+        parity = Parity(run, 1.0, {("float64", origin.digest, "test"): exact})
+        return parity.fails(parity.on(split, rival))
+
+    turned = exact - 1.9 * noise
+    assert (turned.argmax(1) != exact.argmax(1)).sum() >= 2  # one may always differ
+    assert not fails(turned)
+    assert fails(exact[:, ::-1])  # every class is another one
