@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.asked import Asked
 from pipeline.candidate import Candidate, Form
 from pipeline.data.find_files import find_all
-from pipeline.post_training import with_mixed_precision, without_training
+from pipeline.post_training import held_to_accuracy, with_mixed_precision, without_training
 from pipeline.recipe import Recipe, recipe_named
 from pipeline.recipe_from_onnx import recipe_from_onnx
 from pipeline.stage import Run, Stage
@@ -130,6 +130,7 @@ def plan_from(asked: Asked, *, device: Reached | None = None) -> Plan:
         recipe = without_training(recipe)
     if asked.mixed:
         recipe = with_mixed_precision(recipe, budget=budget)
+    recipe = held_to_accuracy(recipe, budget=budget)
     return Plan(
         recipe=recipe, target=target, budget=budget,
         out=asked.out or Path("compressed") / f"{recipe.name}-{asked.target.name}", data=asked.data,

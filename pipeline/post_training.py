@@ -1,4 +1,4 @@
-"""A recipe without its training: what needs training is left out, and the quantize stage does all it can without.
+"""A recipe for a budget; and without its training, where the quantize stage does all it can without.
 
 The teacher stays as it is: a file of weights, or a training of its own, which is no compression.
 """
@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.quantization.mixed_precision import MixedPrecision
 from pipeline.quantization.preparation import Preparation
 from pipeline.recipe import Recipe
+from pipeline.stages.build import Build
 from pipeline.stages.quantize import Quantize
 from targets.budget import Budget
 
@@ -36,5 +37,17 @@ def with_mixed_precision(recipe: Recipe, *, budget: Budget) -> Recipe:
     mixed = MixedPrecision() if limit is None else MixedPrecision(max_drop_points=limit.bound)
     stages = [
         replace(each, mixed=each.mixed or mixed) if isinstance(each, Quantize) else each for each in recipe.stages
+    ]
+    return replace(recipe, stages=tuple(stages))
+
+
+def held_to_accuracy(recipe: Recipe, *, budget: Budget) -> Recipe:
+    """The recipe whose build hands over an engine within the accuracy of `budget` where there is one."""
+    limit = budget.limit("max_accuracy_drop_points")
+    if limit is None:
+        return recipe
+    stages = [
+        replace(each, max_drop_points=limit.bound) if isinstance(each, Build) and each.max_drop_points is None else each
+        for each in recipe.stages
     ]
     return replace(recipe, stages=tuple(stages))

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.report_blocks import Cell, Code, Figure, Listing, Mark, Part, Section, Table
 from pipeline.report_charts import Bar, bars_chart, histogram_chart, histogram_range
 from pipeline.report_device import device_rows
-from pipeline.report_kernels import engine_name, mixed_kernels
+from pipeline.report_kernels import engine_name, mixed_kernels, not_built
 from pipeline.report_words import DASH, GAP, digits, factor, grouped, list_words, milliseconds, percent, points, size
 from targets.engines.absent import is_unbuilt
 
@@ -99,7 +99,11 @@ def parity(manifest: Manifest) -> Section | None:
     if not passed:
         return None
     rows = tuple(
-        (row["from"], row["to"], percent(row["equal_answers"]), digits(row["largest"]), digits(row["scale"]))
+        (
+            *(_named(row, end) for end in ("from", "to")),
+            percent(row["to_score"]) if "to_score" in row else DASH,
+            *(percent(row["equal_answers"]), digits(row["largest"]), digits(row["scale"])),
+        )
         for row in passed
     )
     same = manifest["stages"][-1]["facts"]["agreement"]
@@ -118,9 +122,9 @@ def parity(manifest: Manifest) -> Section | None:
         (
             f"The engine and the quantized network in torch answer {grouped(unequal)} of {grouped(same['inputs'])} "
             f"test inputs differently.{settled}",
-            Table(("from", "to", "equal answers", "largest difference", "size of answers"), rows, "llrrr"),
-            f"On {grouped(passed[0]['inputs'])} validation inputs; size: root mean square of the answers before the "
-            "hop.",
+            Table(("from", "to", "metric", "equal answers", "largest difference", "size of answers"), rows, "llrrrr"),
+            f"On {grouped(passed[0]['inputs'])} validation inputs; metric: the score behind the hop; size: root mean "
+            f"square of the answers before it.{_before_the_first(passed[0])}",
         ),
     )
 
@@ -142,9 +146,9 @@ def calibration(manifest: Manifest) -> Section | None:
 
 def rivals(manifest: Manifest) -> Section | None:
     """The engines that could have been handed over, the fastest of them, and where the first lost if it did."""
-    seen = manifest["stages"][-1]["facts"].get("rivals") or []
+    seen, refused = manifest["stages"][-1]["facts"].get("rivals") or [], not_built(manifest["stages"][-1]["facts"])
     if not seen:
-        return None
+        return Section("Which engine is the fastest", tuple(refused)) if refused else None
     rows: list[tuple[Cell, ...]] = [
         (
             engine_name(rival), rival["runtime"], rival["stage"], milliseconds(rival["p50_ms"]),
@@ -164,6 +168,7 @@ def rivals(manifest: Manifest) -> Section | None:
             f"In {seen[0]['runtime']} the INT8 engine is {factor(seen[0]['speedup'])} as fast as the float engine of "
             f"the same network (interval {low} to {high}).",
         )
+    parts += refused
     parts += mixed_kernels(seen, manifest["stages"][-1]["facts"].get("mixed") or ())
     for rival in seen:
         kinds: dict[str, float] = {}
@@ -175,6 +180,16 @@ def rivals(manifest: Manifest) -> Section | None:
             title = f"operators of the {rival['name']} engine in {rival['runtime']}"
             parts.append(Table((title, "time"), lines, "lr"))
     return Section("Which engine is the fastest", tuple(parts))
+
+
+def _named(row: Mapping[str, Any], end: str) -> str:
+    """One end of a hop, with what kind of thing it is."""
+    form = row.get(f"{end}_form")
+    return f"{row[end]} ({form})" if form else str(row[end])
+
+
+def _before_the_first(row: Mapping[str, Any]) -> str:
+    return f" Before the first hop it is {percent(row['from_score'])}." if "from_score" in row else ""
 
 
 def training(manifest: Manifest) -> Section | None:

@@ -11,8 +11,16 @@ MOST_LAYERS = 12
 
 def engine_name(rival: Mapping[str, Any]) -> str:
     """An engine in the table of rivals."""
-    kernels = rival.get("kernels") or ()
-    return f"{rival['name']}: int8, {len(kernels)} of its layers in float kernels" if kernels else str(rival["name"])
+    kernels, form = rival.get("kernels") or (), rival.get("form")
+    if kernels:
+        return f"{rival['name']}: int8, {len(kernels)} of its layers in float kernels"
+    return f"{rival['name']}, {form}" if form else str(rival["name"])
+
+
+def not_built(facts: Mapping[str, Any]) -> list[Part]:
+    """The engines that could not be built, and what was said."""
+    rows = tuple((engine_name(each), each["runtime"], each["why"]) for each in facts.get("refused") or ())
+    return [Table(("not built", "runtime", "why"), rows, "lll")] if rows else []
 
 
 def mixed_kernels(rivals: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]) -> list[Part]:

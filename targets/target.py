@@ -14,7 +14,7 @@ from targets.engines.absent import UNBUILT, Absent
 from targets.engines.elsewhere import ONNX_RUNTIME, TENSORRT, Elsewhere
 from targets.errors import DeviceMissing, EngineMissing
 from targets.profile import Profile
-from targets.reach.reached import Reached, is_emulated
+from targets.reach.reached import CUDA, Reached, is_emulated, providers_in, version_in
 from targets.runner import Engine
 
 
@@ -100,9 +100,14 @@ class Target:
             raise DeviceMissing(f"The device {device.address} is not a {self.name}: {why}.")
         name = TENSORRT if self.engine.name.lower() == TENSORRT else ONNX_RUNTIME
         scheme = self.scheme if self.scheme_of is None else partial(self.scheme_of, facts)
+        told, summary = dict(settings or {}), self.summary
+        if name == TENSORRT and version_in(facts, TENSORRT) is None and CUDA in providers_in(facts):
+            name, told = ONNX_RUNTIME, {**told, "provider": "cuda"}
+            summary += "; on this device ONNX Runtime with CUDA, for it has no TensorRT"
         return replace(
             self,
-            engine=Elsewhere(device, name, dict(settings or {})),
+            summary=summary,
+            engine=Elsewhere(device, name, told),
             scheme=scheme,
             is_here=_reached,
             further_engines=(),

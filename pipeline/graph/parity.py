@@ -10,16 +10,28 @@ import numpy as np
 from pipeline.graph.compare import Sizes, agreement
 
 
-def hops(answers: Sequence[tuple[str, np.ndarray]], *, sizes: Sizes = None) -> list[dict[str, Any]]:
+def hops(
+    answers: Sequence[tuple[str, np.ndarray]],
+    *,
+    sizes: Sizes = None,
+    forms: Sequence[str] = (),
+    scores: Sequence[float] = (),
+) -> list[dict[str, Any]]:
     """One row for each pair of neighbours: from, to, and their agreement on the same inputs.
 
     answers: (form, its answers (N, …)) in the order of the journey; neighbours of different shapes get no row
     sizes: of the outputs, where answers name no class (compare.py)
+    forms: what kind each of them is, such as "torch FP32" · scores: what each scores by the metric, 0..1
     """
-    rows = []
-    for (before, reference), (after, candidate) in pairwise(answers):
-        if reference.shape == candidate.shape:
-            rows.append({"from": before, "to": after, **asdict(agreement(reference, candidate, sizes=sizes))})
+    rows: list[dict[str, Any]] = []
+    for place, ((before, reference), (after, candidate)) in enumerate(pairwise(answers)):
+        if reference.shape != candidate.shape:
+            continue
+        rows.append({"from": before, "to": after, **asdict(agreement(reference, candidate, sizes=sizes))})
+        if forms:
+            rows[-1] |= {"from_form": forms[place], "to_form": forms[place + 1]}
+        if scores:
+            rows[-1] |= {"from_score": scores[place], "to_score": scores[place + 1]}
     return rows
 
 

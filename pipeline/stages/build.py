@@ -20,11 +20,14 @@ from pipeline.quantization.lowering import lowered_for
 from pipeline.quantization.validator import refusals, rules_from_scheme
 from pipeline.stage import Run
 from pipeline.stages.further_engines import in_further_engines
+from pipeline.stages.gpu_rivals import with_gpu_forms, with_sparse_kernels
 from pipeline.stages.mixed_kernels import with_mixed
 from pipeline.stages.rivals import FLOAT, INT8, MIXED, Rival, fastest, rivals_of, rows, timed
 from pipeline.stages.same_answers import Parity, float_parent, passed_hops, torch_origin, where_they_part
+from pipeline.stages.within_budget import over_budget
 from pipeline.store import written_atomically
 from targets.budget import Budget
+from targets.engines.gpu_forms import told_of_build
 
 COMPARED = 1000  # validation inputs that a rival must answer like its torch network before it may win
 
@@ -37,6 +40,7 @@ class Build:
         aside, and those that the student's own integers give (decision 0016)
     best_of: build the float parent too, and hand over the faster engine
     further_engines: build both in the target's further runtimes as well, where they are installed
+    max_drop_points: of accuracy; an engine whose network loses more for certain gives way to a rival within it
     float_kernels: give layers that are slower in integers their float kernels, on the same grid (decision 0019)
     """
 
@@ -44,6 +48,7 @@ class Build:
     best_of: bool = True
     further_engines: bool = True
     float_kernels: bool = True
+    max_drop_points: float | None = None
     limits: Budget = Budget()
     name: str = "build"
 
@@ -53,6 +58,7 @@ class Build:
 
     def __call__(self, candidate: Candidate, run: Run) -> Candidate:
         lowered = self._lowered(candidate, run)
+        run, sparsity = with_sparse_kernels(run, lowered)
         path = run.folder / f"engine{run.target.engine.suffix}"
         run.target.engine.build(lowered, path, threads=run.threads)
         origin = torch_origin(candidate)
@@ -67,16 +73,15 @@ class Build:
             raise StageFailed(
                 f"the engine and the torch network answer {same.clearly_unequal} of {same.inputs} test inputs clearly "
                 f"differently, and {100 * self.least_equal:.1f} % equal answers are wanted"
-                f"{where_they_part(candidate, run, onnx.load(lowered))}. "
+                f"{where_they_part(candidate, run, onnx.load(lowered), engine=shipped)}. "
                 f"The answers differ by {same.typical:.2g} (root mean square; size {same.scale:.2g}), those of the "
                 f"torch network in float32 and in float64 by {noise:.2g}, and its integers, computed anew, are not "
                 "the engine's. "
                 f"The engine is kept at {path}; leave that layer out of the quantize stage, or report both files."
             )
-        seen: list[dict[str, Any]] = []
-        tried: list[dict[str, Any]] = []
+        seen, tried, refused = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
         if run.target.answers and self.best_of and run.target.can_be_timed():  # else nothing can be chosen
-            shipped, seen, tried = self._fastest(shipped, candidate, run, parity)
+            shipped, seen, tried, refused = self._fastest(shipped, candidate, run, parity)
             if shipped.path != path:
                 same = parity.on(run.dataset.test, shipped)
         passed: list[dict[str, Any]] = []
@@ -85,7 +90,8 @@ class Build:
         facts = {
             "agreement": asdict(same), "runtime": shipped.engine.runtime, "scheme": asdict(run.target.scheme()),
             "operators": asdict(shipped.engine.operators(shipped.path)), "rivals": seen, "mixed": tried,
-            "why_float": shipped.reasons(), "source": shipped.files[0][1].name, "hops": passed,
+            "why_float": shipped.reasons(), "source": shipped.files[0][1].name, "hops": passed, "refused": refused,
+            "sparsity": sparsity, "built": told_of_build(shipped.path),
         }  # fmt: skip
         return Candidate(self.name, self.gives, run.digest, shipped.path, candidate, facts)
 
@@ -108,18 +114,20 @@ class Build:
 
     def _fastest(
         self, first: Rival, candidate: Candidate, run: Run, parity: Parity
-    ) -> tuple[Rival, list[dict[str, Any]], list[dict[str, Any]]]:
-        """The engine to hand over, what was seen of each, and what was tried of mixes (mixed_kernels.py).
+    ) -> tuple[Rival, list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+        """The engine to hand over, what was seen of each, what was tried of mixes (mixed_kernels.py), what was refused.
 
         Nothing was seen where there is but one.
         """
-        rivals, tried = rivals_of(first, float_parent(candidate), run), list[dict[str, Any]]()
+        rivals, refused = rivals_of(first, float_parent(candidate), run)
+        tried = list[dict[str, Any]]()
         elsewhere, left_out = in_further_engines(rivals, run) if self.further_engines else ([], [])
         if self.float_kernels:
             rivals, tried = with_mixed(rivals, run)
-        rivals, tried = [*rivals, *elsewhere], [*tried, *left_out]
+        rivals, also_refused = with_gpu_forms(rivals, run)
+        rivals, tried, refused = [*rivals, *elsewhere], [*tried, *left_out], [*refused, *also_refused]
         if len(rivals) == 1:
-            return first, [], []
+            return first, [], [], refused
         validation = run.dataset.validation
         some = replace(
             validation, inputs=validation.inputs[:COMPARED], labels=validation.labels[:COMPARED],
@@ -127,6 +135,8 @@ class Build:
         )  # fmt: skip
 
         def differs(rival: Rival) -> str:
+            if said := over_budget(rival, run, parity, most_points=self.max_drop_points):
+                return said
             # A mix is the first one's network in its runtime: it is held to what that is held to.
             for split in (run.dataset.test,) if rival.arithmetic == MIXED else (some, run.dataset.test):
                 same = parity.on(split, rival)
@@ -138,10 +148,11 @@ class Build:
             return ""
 
         times_ms = timed(rivals, run)
-        best, unfit = fastest(rivals, times_ms, differs=differs)
+        beyond = over_budget(first, run, parity, most_points=self.max_drop_points)
+        best, unfit = fastest(rivals, times_ms, differs=differs, over_budget=beyond)
         seen = rows(rivals, times_ms, best, unfit, run)
         if best != 0:
             run.progress.say(
                 f"{self.name}: {rivals[best].words} is handed over; {first.words} is {seen[0]['why_not'] or 'as fast'}."
             )
-        return rivals[best], seen, tried
+        return rivals[best], seen, tried, refused

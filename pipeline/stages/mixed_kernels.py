@@ -19,6 +19,7 @@ from pipeline.quantization.float_kernels import quantized_products, with_float_k
 from pipeline.quantization.kernel_choice import layer_costs, sets_by_gain
 from pipeline.stage import Run
 from pipeline.stages.rivals import FLOAT, INT8, MIXED, Rival, ratio_interval, times_as_fast
+from targets.engines.gpu_forms import on_gpu
 from targets.errors import EngineRefused
 from targets.side_by_side import timed_in_turns
 
@@ -33,7 +34,7 @@ def with_mixed(rivals: Sequence[Rival], run: Run) -> tuple[list[Rival], list[dic
 
     Also what was tried, for the report.
     """
-    if [each.arithmetic for each in rivals] != [INT8, FLOAT]:
+    if [each.arithmetic for each in rivals] != [INT8, FLOAT] or on_gpu(rivals[0].engine):  # these are a processor's
         return list(rivals), []
     integer, floating = rivals
     try:

@@ -25,6 +25,8 @@ from pipeline.quantization.lowering import lowered_for
 from pipeline.stage import Run
 from pipeline.stages.export import onnx_of
 from pipeline.store import written_atomically
+from targets.engines.elsewhere import Elsewhere
+from targets.errors import EngineFailed, EngineRefused
 from targets.intervals import Interval, quantile_interval
 from targets.measurement import interval_as_json, nearest_rank
 from targets.runner import Engine, LayerTime, Place
@@ -45,6 +47,7 @@ class Rival:
     files: name and file of its ONNX forms; the exported one first, the one it was built from last
     kernels: the layers in float kernels, and what they cost
     unrounded: before what the network has no quantizers that the student has
+    form: what tells it from another of the same arithmetic and runtime, in a word
     """
 
     arithmetic: str
@@ -54,11 +57,13 @@ class Rival:
     files: tuple[tuple[str, Path], ...]
     kernels: tuple[LayerCost, ...] = ()
     unrounded: tuple[Place, ...] = ()
+    form: str = ""
 
     @property
     def words(self) -> str:
         """Its name in a sentence."""
-        name = f"the {'float' if self.arithmetic == FLOAT else 'INT8'} engine of {self.engine.runtime}"
+        form = f"{self.form} " if self.form else ""
+        name = f"the {form}{'float' if self.arithmetic == FLOAT else 'INT8'} engine of {self.engine.runtime}"
         layers = f"{len(self.kernels)} layer{'s' if len(self.kernels) > 1 else ''}"
         return f"{name} with {layers} in float kernels" if self.kernels else name
 
@@ -79,12 +84,12 @@ class Rival:
         return {name: cost.why for name, cost in found if cost is not None}
 
 
-def rivals_of(first: Rival, parent: Candidate | None, run: Run) -> list[Rival]:
-    """`first`, and the float network in the same runtime.
+def rivals_of(first: Rival, parent: Candidate | None, run: Run) -> tuple[list[Rival], list[dict[str, Any]]]:
+    """`first`, and the float network in the same runtime; and why that could not be built on a device, if it could not.
 
     parent: that network, which the first was quantized from, or None
     """
-    rivals = [first]
+    rivals, refused = [first], list[dict[str, Any]]()
     if parent is not None:
         source, lowered = run.folder / "float.onnx", run.folder / "float-lowered.onnx"
         model = onnx_of(parent.module(), input_shape=run.dataset.input_shape)
@@ -93,9 +98,21 @@ def rivals_of(first: Rival, parent: Candidate | None, run: Run) -> list[Rival]:
             with written_atomically(file) as beside:
                 onnx.save(form, beside)
         path = run.folder / f"float{first.engine.suffix}"
-        first.engine.build(lowered, path, threads=run.threads)
-        rivals.append(Rival(FLOAT, first.engine, path, parent, (("float ONNX", source), ("lowered ONNX", lowered))))
-    return rivals
+        rival = Rival(FLOAT, first.engine, path, parent, (("float ONNX", source), ("lowered ONNX", lowered)))
+        try:
+            first.engine.build(lowered, path, threads=run.threads)
+            rivals.append(rival)
+        except (EngineRefused, EngineFailed) as error:
+            if not isinstance(first.engine, Elsewhere):  # here the float engine is what every speed-up is over
+                raise
+            run.progress.say(f"{error}; it is no rival")
+            refused.append(left_out(rival, str(error)))
+    return rivals, refused
+
+
+def left_out(rival: Rival, why: str) -> dict[str, Any]:
+    """What the report tells of a rival that could not be built."""
+    return {"name": rival.arithmetic, "form": rival.form, "runtime": rival.engine.runtime, "why": why}
 
 
 def timed(rivals: Sequence[Rival], run: Run) -> tuple[tuple[float, ...], ...]:
@@ -106,16 +123,22 @@ def timed(rivals: Sequence[Rival], run: Run) -> tuple[tuple[float, ...], ...]:
 
 
 def fastest(
-    rivals: Sequence[Rival], times_ms: Sequence[tuple[float, ...]], *, differs: Callable[[Rival], str]
+    rivals: Sequence[Rival],
+    times_ms: Sequence[tuple[float, ...]],
+    *,
+    differs: Callable[[Rival], str],
+    over_budget: str = "",
 ) -> tuple[int, dict[int, str]]:
     """The place of the rival to hand over; and of those that were faster, why they are not.
 
-    differs: says how a rival's answers differ from its torch network's; "" where they are the same
+    differs: says how a rival's answers differ from its torch network's, or are beyond the budget; "" where it is fit
+    over_budget: why the first one is beyond the budget; then one that is within it takes its place, however slow
     """
-    best, unfit = 0, {}
+    best, unfit = 0, {0: over_budget} if over_budget else {}
     for place in range(1, len(rivals)):
         one_package = rivals[place].engine.name in (rivals[0].engine.name, rivals[best].engine.name)
-        if ratio_interval(times_ms[best], times_ms[place]).low <= (1.0 if one_package else WORTH_A_PACKAGE):
+        faster = ratio_interval(times_ms[best], times_ms[place]).low > (1.0 if one_package else WORTH_A_PACKAGE)
+        if not faster and best not in unfit:
             continue
         said = differs(rivals[place])
         if said:
@@ -153,7 +176,7 @@ def rows(
     seen: list[dict[str, Any]] = []
     for place, rival in enumerate(rivals):
         seen.append({
-            "name": rival.arithmetic, "runtime": rival.engine.runtime, "stage": rival.origin.stage,
+            "name": rival.arithmetic, "form": rival.form, "runtime": rival.engine.runtime, "stage": rival.origin.stage,
             "p50_ms": nearest_rank(times_ms[place], 0.5), "shipped": place == best,
             "speedup": times_as_fast(times_ms[yardstick], times_ms[place]),
             "interval": interval_as_json(ratio_interval(times_ms[yardstick], times_ms[place])),

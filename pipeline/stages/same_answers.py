@@ -1,8 +1,9 @@
 """Does an engine answer what the torch network answers that it was made from, and if not, from where on?"""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,21 @@ from torch import nn
 from pipeline.candidate import Candidate, Form
 from pipeline.data.dataset import Split, inputs_for_network, rows_at_once
 from pipeline.data.fidelity import sizes_of
-from pipeline.graph.compare import Agreement, agreement, unlike
+from pipeline.graph.compare import Agreement, agreement, agreement_within_rounding, unlike
 from pipeline.graph.first_difference import differences, first_notable
 from pipeline.graph.parity import hops, unequal_allowed
 from pipeline.quantization.fake_quant import exportable, has_quantizers, is_activation_point
+from pipeline.quantization.lowering import lowered_for
 from pipeline.stage import Run
 from pipeline.stages.export import answers_of_onnx
+from pipeline.stages.parted_elsewhere import parted_in_words
 from pipeline.stages.rivals import MIXED, Rival
 from pipeline.stages.same_integers import LAYERWISE, MOST_UNLIKE, Bridge
+from targets.engines.elsewhere import Elsewhere
+from targets.engines.gpu_forms import on_gpu
+from targets.errors import TargetsError
 from targets.one_by_one import answers_one_by_one, at_once
+from targets.schemes import TENSORRT_FLOAT16
 
 CHECKED_INPUTS = 256  # by every form on the way
 EXAMINED = 16  # tensor by tensor, to find a difference
@@ -64,6 +71,10 @@ class Parity:
         answers, exact = np.concatenate(found), self._kept("float64", rival.origin, split)
         sizes = sizes_of(self.run.metric)
         same = agreement(exact, answers, sizes=sizes)
+        if self.fails(same) and on_gpu(rival.engine):  # it rounds to half precision, wherever that is faster
+            with suppress(TargetsError):  # the processor here need not have every kernel in half precision
+                half = in_half_precision(rival, self.run, split)
+                same = agreement_within_rounding(exact, answers, single=half, sizes=sizes)
         if not self.fails(same) or not has_quantizers(rival.origin.module()):
             return same
         places = np.flatnonzero(unlike(exact, answers, sizes=sizes))
@@ -75,6 +86,10 @@ class Parity:
         """How far the torch network's answers in float32 are from those in float64; root mean square."""
         exact, single = self._kept("float64", origin, split), self._kept("float32", origin, split)
         return float(np.sqrt(np.square(exact - single).mean()))
+
+    def scores(self, split: Split, origin: Candidate) -> NDArray[np.floating[Any]]:
+        """What the metric gives each of the torch network's answers; (N,)."""
+        return np.asarray(self.run.metric(self._kept("float64", origin, split), split.labels), np.float64)
 
     def fails(self, same: Agreement) -> bool:
         """Whether more answers are clearly different than may be; one always may."""
@@ -100,6 +115,8 @@ class Parity:
         (_, exported), (_, lowered), *_ = rival.files
         bridge = Bridge(rival.origin.module(), exported, lowered)
         inputs = inputs_for_network(self.run.dataset, split.inputs[places])
+        if on_gpu(rival.engine):  # its layers one by one would be an engine for each
+            return rival.engine is self.run.target.engine and bridge.answers_like(inputs, answers[places])
         if rival.arithmetic == MIXED or rival.engine is not self.run.target.engine:
             alike = bridge.layers_like(
                 inputs, answers[places], built_from=rival.files[-1][1], engine=rival.engine
@@ -117,23 +134,42 @@ def passed_hops(rival: Rival, run: Run) -> list[dict[str, Any]]:
     split = run.dataset.validation
     split = replace(split, inputs=split.inputs[:CHECKED_INPUTS])
     inputs = inputs_for_network(run.dataset, split.inputs)
-    answers = [
-        (ancestor.stage, torch_answers(ancestor, run, split))
-        for ancestor in reversed(list(rival.origin.ancestry()))
-        if ancestor.form is Form.TORCH
-    ]
+    torches = [each for each in reversed(list(rival.origin.ancestry())) if each.form is Form.TORCH]
+    answers = [(each.stage, torch_answers(each, run, split)) for each in torches]
+    forms = ["fake-quantized torch" if has_quantizers(each.module()) else "torch FP32" for each in torches]
     answers += [(name, answers_of_onnx(file, inputs)) for name, file in rival.files]
+    forms += ["ONNX"] * len(rival.files)
+    if isinstance(rival.engine, Elsewhere):  # the file that the device builds from, answered here
+        forms[-1] = "engine here"
     with closing(rival.engine.open(rival.path, threads=run.threads)) as runner:
         answers.append(("engine", answers_one_by_one(runner, inputs)))
-    return hops(answers, sizes=sizes_of(run.metric))
+    forms.append("engine on the device" if isinstance(rival.engine, Elsewhere) else "engine here")
+    labels = split.labels[: len(inputs)]
+    scores = [float(run.metric(each, labels).mean()) for _, each in answers]
+    return hops(answers, sizes=sizes_of(run.metric), forms=forms, scores=scores)
 
 
-def where_they_part(candidate: Candidate, run: Run, lowered: onnx.ModelProto) -> str:
+def in_half_precision(rival: Rival, run: Run, split: Split) -> NDArray[np.floating[Any]]:
+    """What the rival's network answers with all its floats in float16, run here as it is written."""
+    with TemporaryDirectory(dir=run.folder) as folder:
+        file = Path(folder) / "half.onnx"
+        onnx.save(lowered_for(onnx.load(rival.files[0][1]), TENSORRT_FLOAT16), file)
+        parts, some = [], rows_at_once(run.dataset.input_shape, most=AT_ONCE)
+        for start in range(0, len(split), some):
+            inputs = inputs_for_network(run.dataset, split.inputs[start : start + some])
+            parts.append(answers_of_onnx(file, inputs).astype(np.float32))
+            run.progress.advance(start + len(inputs), len(split), "answers in half precision")
+    return np.concatenate(parts)
+
+
+def where_they_part(candidate: Candidate, run: Run, lowered: onnx.ModelProto, *, engine: Rival | None = None) -> str:
     """ ", first in …" with the first tensor whose codes differ notably; nothing where nothing was quantized."""
     module = torch_origin(candidate).module()
     if not has_quantizers(module):
         return ""
     inputs = inputs_for_network(run.dataset, run.dataset.validation.inputs[:EXAMINED])
+    if engine is not None and on_gpu(engine.engine):
+        return parted_in_words(engine.files[-1][1], inputs, engine.engine)
     rows = differences(
         exportable(module), is_point=is_activation_point, canonical=onnx.load(candidate.path), lowered=lowered,
         inputs=inputs,

@@ -30,6 +30,7 @@ HOW_TO_INSTALL = {
     TENSORRT: "It comes with JetPack, or from NVIDIA's packages; trtexec alone is enough.",
 }
 JOB_LIMIT_S, BUILD_LIMIT_S = 1800.0, 7200.0  # a builder on a small board tries kernels for many minutes
+TIMING_CACHE = "kernels"  # kept on the device, one per board, TensorRT and power mode
 SAMPLES = 299  # of each engine and process: bounds a p99
 
 
@@ -179,14 +180,20 @@ class Elsewhere:
         refuse_emulated(self.device)
         with TemporaryDirectory(prefix="edge-compress-") as folder:
             _, job = self._job(paths[0], inputs, Path(folder), threads=threads)
+            own = [self._given(path, inputs, Path(folder) / f"inputs-{place}.raw") for place, path in enumerate(paths)]
             job["settings"] = {**job["settings"], "seed": seed, "samples": samples, "iterations": samples}
             names = [f"{place}-engine{self.suffix}" for place in range(len(paths))]
             files = dict(zip(names, paths, strict=True))
-            files |= {entry["file"]: Path(folder) / entry["file"] for entry in job["inputs"]}
+            files |= {entry["file"]: Path(folder) / entry["file"] for entry in (*job["inputs"], *own)}
             identities = {name: said_of(path).get("identity") for name, path in zip(names, paths, strict=True)}
             told = self.device.job(
-                "measure", {**job, "engines": names, "identities": identities}, files=files, limit_s=JOB_LIMIT_S
-            )
+                "measure",
+                {
+                    **job, "engines": names, "identities": identities,
+                    "inputs_of": {name: [entry] for name, entry in zip(names, own, strict=True)},
+                },
+                files=files, limit_s=JOB_LIMIT_S,
+            )  # fmt: skip
         runs = told["runs"]
         samples_ms = in_step(runs, names)
         if not all(samples_ms):
@@ -208,9 +215,7 @@ class Elsewhere:
         self, engine_path: Path, inputs: NDArray[Any], folder: Path, *, threads: int
     ) -> tuple[tuple[str, dict[str, Path]], dict[str, Any]]:
         """The engine's name and all files of a job, and the job but for its engine."""
-        door = said_of(engine_path).get("input") or {}
-        given = inputs.astype(door.get("dtype", inputs.dtype.name), copy=False)
-        entry = written_raw(given, folder / "inputs.raw", name=str(door.get("name", "")))
+        entry = self._given(engine_path, inputs, folder / "inputs.raw")
         name = f"engine{self.suffix}"
         job = {
             "runtime": self.name, "inputs": [entry], "settings": self._settings(threads, None),
@@ -218,11 +223,18 @@ class Elsewhere:
         }  # fmt: skip
         return (name, {name: engine_path, entry["file"]: folder / entry["file"]}), job
 
+    def _given(self, engine_path: Path, inputs: NDArray[Any], file: Path) -> dict[str, Any]:
+        """The inputs in a file, in the kind of numbers that this engine takes; the entry of a job."""
+        door = said_of(engine_path).get("input") or {}
+        given = inputs.astype(door.get("dtype", inputs.dtype.name), copy=False)
+        return written_raw(given, file, name=str(door.get("name", "")))
+
     def _settings(self, threads: int, onnx_path: Path | None) -> dict[str, Any]:
         told = {"threads": threads, **self.settings}
         if self.name == TENSORRT and onnx_path is not None:
             content = onnx_path.read_bytes()
             told["mode"] = "int8" if b"QuantizeLinear" in content else "float"
+            told.setdefault("timing_cache", TIMING_CACHE)
         return told
 
     def _refuse_strange(self, engine_path: Path) -> None:

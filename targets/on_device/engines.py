@@ -11,7 +11,8 @@ Every runtime's file has the five functions build, answer, measure, layers and m
     memory   {"runtime", "engine", "inputs", "settings"}            → {"peak_bytes"}
 
 "inputs" is a list of {"name", "dtype", "shape", "file"}: raw numbers, C order, little-endian, the first axis counting
-inputs; `shape` has it too. "engines" is a list of file names in the folder, timed in turns.
+inputs; `shape` has it too. "engines" is a list of file names in the folder, timed in turns; where one of them takes
+another kind of numbers, "inputs_of" has its own inputs: {engine: list}.
 """
 
 from __future__ import annotations

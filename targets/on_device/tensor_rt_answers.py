@@ -21,6 +21,12 @@ ITEM_BYTES = {
 }  # fmt: skip
 
 
+def asked_of(job: dict[str, Any], engine: str) -> list[dict[str, Any]]:
+    """The inputs that an engine is timed with: its own, "inputs_of", where engines take different kinds of numbers."""
+    own: list[dict[str, Any]] = (job.get("inputs_of") or {}).get(engine) or job.get("inputs") or []
+    return own
+
+
 class Batches:
     """The inputs of a job, batch by batch."""
 

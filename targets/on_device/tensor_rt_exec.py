@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from targets.on_device.events import says
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.own_child import run_lines
-from targets.on_device.tensor_rt_answers import Batches, Collected
+from targets.on_device.tensor_rt_answers import Batches, Collected, asked_of
 from targets.on_device.tensor_rt_identity import (
     check_identity,
     identity_of_build,
@@ -124,11 +124,10 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Times of the engines in turns, each time in a fresh process, without and then with transfers."""
     trtexec, version = _opened(job, folder, job["engines"])
     settings = job.get("settings") or {}
-    first = Batches(job, folder).first() if job.get("inputs") else {}
-    inputs = loaded(first) if first else ""
 
     def once(engine: str, *, transfers: bool, graph: bool) -> Timed:
-        times, log = folder / "times.json", Log()
+        times, log, asked = folder / "times.json", Log(), asked_of(job, engine)
+        inputs = loaded(Batches({**job, "inputs": asked}, folder).first()) if asked else ""
         command = time_command(
             [trtexec], engine=engine, times=times.name, version=version, settings=settings, transfers=transfers,
             graph=graph, inputs=inputs,

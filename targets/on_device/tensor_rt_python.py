@@ -16,6 +16,7 @@ from targets.on_device.events import emit, says
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.own_child import python_command, run_lines
 from targets.on_device.runtimes_here import SYSTEM_PYTHON, probed
+from targets.on_device.tensor_rt_answers import asked_of
 from targets.on_device.tensor_rt_exec import JETPACK
 from targets.on_device.tensor_rt_identity import (
     check_identity,
@@ -95,7 +96,7 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     def once(engine: str, *, transfers: bool, graph: bool) -> Timed:
         asked = {
-            "engine": engine, "inputs": job.get("inputs") or [], "count": job.get("count"),
+            "engine": engine, "inputs": asked_of(job, engine), "count": job.get("count"),
             "settings": job.get("settings") or {}, "transfers": transfers, "graph": graph,
         }  # fmt: skip
         found = _child(python, "times", asked, folder, what=f"run to be timed ({engine})")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 from array import array
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,14 @@ def raw_values(outputs: list[dict[str, Any]], folder: Path) -> list[dict[str, An
     """The outputs with "raw", their numbers in float32: from --dumpRawBindingsToFile where that left a file, which
     is taken only where it says what the text says; else from the text, which is rounded.
 
-    The file is called NAME.output.1.10.fp32.raw; characters of the name that no file may have are replaced.
+    The file is called NAME.output.1.10.fp32.raw, or fp16; characters of the name that no file may have are replaced.
     """
     found = []
     for output in outputs:
         text, raw = array("f", output["values"]), None
         dimensions = ".".join(str(length) for length in output["shape"])
-        for file in sorted(folder.glob(f"*.output.{dimensions}.fp32.raw")):
-            values = array("f")
-            if file.stat().st_size == 4 * len(text):
-                values.frombytes(file.read_bytes())
+        for file in sorted(folder.glob(f"*.output.{dimensions}.fp*.raw")):
+            values = _floats_in(file, len(text))
             if len(values) == len(text) and all(map(_same, values, text)):
                 raw = values
         found.append({**output, "raw": (text if raw is None else raw).tobytes(), "rounded": raw is None})
@@ -91,6 +90,14 @@ def raw_values(outputs: list[dict[str, Any]], folder: Path) -> list[dict[str, An
         for file in folder.glob(f"*.{way}.*.raw"):
             file.unlink()
     return found
+
+
+def _floats_in(file: Path, count: int) -> array[float]:
+    """The numbers of a raw file of float32 or float16, by its name; none where it does not hold as many."""
+    content, kind = file.read_bytes(), "e" if file.name.endswith(".fp16.raw") else "f"
+    if len(content) != count * struct.calcsize(kind):
+        return array("f")
+    return array("f", struct.unpack(f"<{count}{kind}", content))
 
 
 def _same(exact: float, rounded: float) -> bool:

@@ -21,11 +21,20 @@ class Reached(Protocol):
     ) -> dict[str, Any]: ...  # fmt: skip
 
 
+CUDA = "CUDAExecutionProvider"
+
+
 def version_in(facts: Mapping[str, Any], runtime: str) -> str | None:
     """The version of a runtime that a device has, or None."""
     found = facts.get(runtime)
     version = found.get("version") if isinstance(found, Mapping) else found
     return str(version) if version else None
+
+
+def providers_in(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the device's ONNX Runtime can compute on, by its own names."""
+    found = facts.get("onnxruntime")
+    return tuple(str(each) for each in found.get("providers") or ()) if isinstance(found, Mapping) else ()
 
 
 def identity_of(device: Reached) -> list[Any]:

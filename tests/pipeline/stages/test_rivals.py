@@ -80,6 +80,21 @@ def test_another_package_is_asked_for_from_2_percent_on_and_our_own_float_engine
     assert place_of([2.0, 1.001, 1.0], rival("int8"), rival("int8", OTHER), rival("float", OTHER)) == 2
 
 
+def test_an_int8_engine_beyond_the_accuracy_budget_gives_way_to_the_fastest_of_2_within_it_though_both_are_slower() -> (
+    None
+):
+    times_ms = [(each,) * 400 for each in (1.0, 3.0, 0.5, 2.0)]
+
+    def differs(each: Rival) -> str:
+        return "beyond the accuracy budget" if each.arithmetic == "int8" else ""
+
+    best, unfit = fastest(FOUR, times_ms, differs=differs, over_budget="beyond the accuracy budget")
+    assert (best, set(unfit)) == (3, {0, 2})
+    # with no rival within it the first stays, and the verdict says what it is
+    best, _ = fastest(FOUR, times_ms, differs=lambda _: "no", over_budget="beyond the accuracy budget")
+    assert best == 0
+
+
 def test_times_that_overlap_decide_nothing() -> None:
     draw = np.random.default_rng(0)
     wide, other = (tuple(draw.uniform(1, 2, size=400).tolist()) for _ in range(2))  # the same, in rounds of their own

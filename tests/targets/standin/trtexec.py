@@ -9,6 +9,7 @@ by STANDIN_TRTEXEC, else `trtexec.json` beside this one; all optional:
     tensorrt       "10.3.0"
     device         "Orin (stand-in)": an engine of another device is refused
     median_ms      {"int8": 0.8, "fp16": 1.2, "fp32": 2.4}; by what most Conv and Gemm of the engine run in
+    strong_ratio   1.0: times that of what is strongly typed where the types need not be
     variation      0.004: standard deviation over median · drift 0.0: how much slower the second half is
     times          a times.json that was recorded on a device: its rows are given out instead
     build_fails    a sentence: the build ends with it as an error · sleep_s 0: how long each call hangs first
@@ -33,7 +34,7 @@ from trtexec_runs import Refused, infer, said, write_json
 MAGIC = b"STAND-IN ENGINE, NOT OF TENSORRT\n"
 DEFAULTS = {
     "tensorrt": "10.3.0", "device": "Orin (stand-in)", "median_ms": {"int8": 0.8, "fp16": 1.2, "fp32": 2.4},
-    "variation": 0.004, "drift": 0.0, "times": "", "build_fails": "", "sleep_s": 0, "log": "",
+    "strong_ratio": 1.0, "variation": 0.004, "drift": 0.0, "times": "", "build_fails": "", "sleep_s": 0, "log": "",
 }  # fmt: skip
 
 

@@ -28,8 +28,13 @@ KINDS[9] = ("bool", "bool")
 def shapes_of(content: bytes) -> tuple[list[dict[str, Any]], ...]:
     """Inputs and outputs: [{"name", "dtype", "kind", "shape", "bytes"}]."""
     import numpy as np
+    import onnx
 
-    graph = parsed_onnx(content).graph
+    # TensorRT works out the shapes of outputs itself, whatever the file states
+    model = parsed_onnx(content)
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    graph = onnx.shape_inference.infer_shapes(model).graph
     constants = {each.name for each in graph.initializer}
     return tuple(
         [described(value, np) for value in values if value.name not in constants]

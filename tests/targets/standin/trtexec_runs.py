@@ -68,6 +68,7 @@ def rows_of(
     if settings["times"]:
         return json.loads(Path(settings["times"]).read_text(encoding="utf-8"))
     median = settings["median_ms"][main_precision(head["layers"])]
+    median *= settings["strong_ratio"] if "stronglyTyped" in head["modes"] else 1.0
     count = max(
         int(options.get("iterations") or 10), min(2000, int(float(options.get("duration") or 3) * 1000 / median))
     )
