@@ -22,6 +22,7 @@ VERDICT = {
 TOP = {
     "schema": int, "target": str, "recipe": str, "seed": int, "bundle": str, "exit_code": int, "stopped": type(None),
     "stages": list, "engine": dict, "speedup": NUMBER, "accuracy_drop_points": NUMBER, "verdicts": list,
+    "estimate": type(None),  # the target is here
 }  # fmt: skip
 STAGES = ["teacher", "distill", "prune", "quantize", "export", "build"]
 
