@@ -65,10 +65,13 @@ class Form:
     why_not: str = ""
 
 
-def finish_bundle(place: Path, *, target: Target, device: Device | None) -> tuple[Path, dict[str, Any]]:
+def finish_bundle(
+    place: Path, *, target: Target, device: Device | None, settings: Mapping[str, Any] | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Finish the bundle at `place`; gives its folder and its new manifest.
 
     device: the one that was reached; None takes the evidence that build_on_device.py left
+    settings: of its measurements, such as that clocks are locked
 
     Raises:
         BundleRefused: it is damaged, has nothing to finish, or no evidence. DeviceMissing: the device is another kind.
@@ -85,7 +88,7 @@ def finish_bundle(place: Path, *, target: Target, device: Device | None) -> tupl
     try:
         new = beside / "new"
         shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__pycache__", EVIDENCE, SIGNATURE))
-        evidence = _evidence(folder, new, order, target, device)
+        evidence = _evidence(folder, new, order, target, device, settings or {})
         try:
             refuse_strange_names(evidence)
             forms, best = judged(order, evidence, new / EVIDENCE, _limits(order["limits"]))
@@ -106,7 +109,12 @@ def finish_bundle(place: Path, *, target: Target, device: Device | None) -> tupl
 
 
 def _evidence(
-    folder: Path, new: Path, order: Mapping[str, Any], target: Target, device: Device | None
+    folder: Path,
+    new: Path,
+    order: Mapping[str, Any],
+    target: Target,
+    device: Device | None,
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the device did, in the new bundle's folder of evidence."""
     if device is None:
@@ -130,6 +138,8 @@ def _evidence(
         what: str, job: Mapping[str, Any], files: Mapping[str, Path], fetch: Sequence[str], into: Path, limit_s: float
     ) -> dict[str, Any]:
         try:
+            if what == "measure":
+                job = {**job, "settings": {**job["settings"], **settings}}
             return device.job(what, job, files=files, fetch=fetch, into=into, limit_s=limit_s)
         except tuple(kind for kind, _ in KINDS) as error:
             raise OnDeviceFailure(next(word for kind, word in KINDS if isinstance(error, kind)), str(error)) from error

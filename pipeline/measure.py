@@ -134,11 +134,11 @@ def _measure(candidate: Candidate, run: Run, engine: Path, teacher: Path | None)
 def _accuracy(runner: Runner, run: Run) -> Accuracy:
     split = run.dataset.test
     scores: list[float] = []
-    step = at_once(runner, EVALUATED_AT_ONCE)
+    step = at_once(runner, EVALUATED_AT_ONCE, shape=run.dataset.input_shape)
     for start in range(0, len(split), step):
         part = slice(start, start + step)
         inputs = inputs_for_network(run.dataset, split.inputs[part])
-        batch = at_once(runner, 1)
+        batch = at_once(runner, 1, shape=run.dataset.input_shape)
         scores.extend(scores_of(runner, inputs, split.labels[part], metric=run.metric, batch=batch).scores)
         run.progress.advance(len(scores), len(split), "accuracy on the test split")
     return Accuracy(tuple(scores))

@@ -28,9 +28,12 @@ def build(arguments: Sequence[str], *, config: Path) -> int:
     parser = command_parser("build", says="Finish a bundle on the device it is for.", examples=EXAMPLES)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder of the bundle, or the --out of a run")
     parser.add_argument("--device", metavar="ADDRESS", help="ssh://user@host[:port], or a name of `compress devices`")
+    parser.add_argument("--lock-clocks", action="store_true", help="lock its clocks while measuring, where permitted")
+    parser.add_argument("--power-mode", metavar="NAME", help="measure in this power mode, likewise")
     parser.add_argument("--signers", metavar="FILE", type=Path, help="refuse it unless one of these signed it")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     flags: argparse.Namespace = flags_from(parser, arguments)
+    from pipeline.asked import settings_from
     from pipeline.finish_bundle import finish_bundle
     from pipeline.integrity import SIGNATURE, bundle_at, read_manifest
     from pipeline.progress import progress_on
@@ -48,7 +51,7 @@ def build(arguments: Sequence[str], *, config: Path) -> int:
             if device is not None:
                 device.listener = lambda event: heard(progress, event)
                 progress.begin("build")
-            folder, manifest = finish_bundle(unfinished, target=target, device=device)
+            folder, manifest = finish_bundle(unfinished, target=target, device=device, settings=settings_from(flags))
     finally:
         progress.close()
     if was_signed:

@@ -63,7 +63,7 @@ class Parity:
     def _compared(self, split: Split, rival: Rival) -> Agreement:
         with closing(rival.engine.open(rival.path, threads=self.run.threads)) as runner:
             found = []
-            step = at_once(runner, AT_ONCE)
+            step = at_once(runner, AT_ONCE, shape=self.run.dataset.input_shape)
             for start in range(0, len(split), step):
                 inputs = inputs_for_network(self.run.dataset, split.inputs[start : start + step])
                 found.append(answers_one_by_one(runner, inputs))
