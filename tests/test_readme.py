@@ -99,6 +99,10 @@ def test_each_of_the_10_and_more_commands_of_the_readme_works(world: Path) -> No
             arguments += " --dry-run" if any(name in command for name in LONG) else ""
             arguments += "" if "--epochs-scale" in arguments else " --epochs-scale 0.02"
         ended = run(arguments, cwd=world)
+        if "ssh" in command:  # a device or a key of the reader's: one sentence says that there is none here
+            assert ended.returncode == 2, f"{command}\n{ended.stdout}\n{ended.stderr}"
+            assert ended.stderr.splitlines()[-1].startswith("compress: "), f"{command}\n{ended.stderr}"
+            continue
         assert ended.returncode in (0, 1, 3), f"{command}\n{ended.stdout}\n{ended.stderr}"
         assert "Traceback" not in ended.stderr, f"{command}\n{ended.stderr}"
 

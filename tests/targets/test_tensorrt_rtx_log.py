@@ -104,6 +104,8 @@ def test_a_compiler_that_fails_in_1_of_4_ways_is_1_sentence_and_does_not_take_us
 ) -> None:
     stand_in = tmp_path / "packages" / "targets" / "engines" / "tensorrt_rtx_build.py"
     stand_in.parent.mkdir(parents=True)
+    for folder in (stand_in.parent, stand_in.parent.parent):
+        (folder / "__init__.py").touch()  # else an installed package of that name comes first
     stand_in.write_text(f"import os, signal, sys, time\n{does}\n", encoding="utf-8")
     monkeypatch.setattr(tensorrt_rtx, "PACKAGES", tmp_path / "packages")
     monkeypatch.setattr(tensorrt_rtx, "MODULE", "json")  # one that is there
