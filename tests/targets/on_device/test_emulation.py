@@ -63,11 +63,11 @@ def test_this_very_process_is_judged_in_1_sentence() -> None:
 
 def test_qemu_is_found_out_by_both_of_2_witnesses() -> None:
     named = os.environ.get("EDGE_COMPRESS_ARM64_ROOT")
-    root = Path(named) if named else None
+    root = Path(named) / "root" if named else None  # of the folder that tools/arm64_root.py made
     python = root / "usr/bin/python3.11" if root else None
     missing = [] if QEMU.exists() else [str(QEMU)]
     if python is None or not python.exists():
-        missing.append("an ARM64 userland with usr/bin/python3.11 (name its root with EDGE_COMPRESS_ARM64_ROOT)")
+        missing.append("EDGE_COMPRESS_ARM64_ROOT, the folder that `tools/arm64_root.py FOLDER` made")
     if missing:
         pytest.skip(f"missing: {'; '.join(missing)}")
     program = (
