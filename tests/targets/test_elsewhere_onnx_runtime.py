@@ -71,7 +71,8 @@ def test_10_answers_from_there_are_the_bits_of_the_engine_that_is_built_here(
     wanted = OnnxRuntime().open(here, threads=1)(inputs)
     runner = engine.open(path, threads=1)
     assert answers_one_by_one(runner, inputs).tobytes() == wanted.tobytes()  # the same kernels on the same machine
-    assert (at_once(runner, 1), at_once(OnnxRuntime().open(here, threads=1), 1)) == (4096, 1)
+    shape = (4, 224, 224)  # 802 816 bytes each: 318 of them are 256 MB
+    assert (at_once(runner, 1, shape=shape), at_once(OnnxRuntime().open(here, threads=1), 1, shape=shape)) == (318, 1)
     assert engine.runtime == OnnxRuntime().runtime
     assert engine.operators(path) == OnnxRuntime().operators(here)
     (outputs,) = engine.outputs_of(quantized_onnx, inputs)
