@@ -135,7 +135,7 @@ class Build:
         )  # fmt: skip
 
         def differs(rival: Rival) -> str:
-            if said := over_budget(rival, run, parity, most_points=self.max_drop_points):
+            if said := over_budget(rival, run, parity, split=some, most_points=self.max_drop_points):
                 return said
             # A mix is the first one's network in its runtime: it is held to what that is held to.
             for split in (run.dataset.test,) if rival.arithmetic == MIXED else (some, run.dataset.test):
@@ -148,7 +148,7 @@ class Build:
             return ""
 
         times_ms = timed(rivals, run)
-        beyond = over_budget(first, run, parity, most_points=self.max_drop_points)
+        beyond = over_budget(first, run, parity, split=some, most_points=self.max_drop_points)
         best, unfit = fastest(rivals, times_ms, differs=differs, over_budget=beyond)
         seen = rows(rivals, times_ms, best, unfit, run)
         if best != 0:

@@ -27,23 +27,23 @@ def test_of_1000_inputs_100_lost_are_beyond_5_points_for_certain_and_not_beyond_
     candidate_in: Callable[..., Candidate],
     tiny_data: Callable[..., Dataset],
 ) -> None:
-    data = tiny_data((3, 4, 4), counts=(8, 8, 1000))
+    data = tiny_data((3, 4, 4), counts=(8, 1000, 8))
     teacher = candidate_in(tmp_path, partial(ConvNet, width=8, classes=4, channels=3), data)
     run = run_in(tmp_path / "build", dataset=data, teacher=teacher)
     child = replace(teacher, digest="2" * 64)
-    right = np.eye(4)[run.dataset.test.labels]
+    right = np.eye(4)[run.dataset.validation.labels]
     worse = right.copy()
     worse[:100] = -worse[:100]  # the right class is the last one now
-    kept = {("float64", teacher.digest, "test"): right, ("float64", child.digest, "test"): worse}
+    kept = {("float64", teacher.digest, "validation"): right, ("float64", child.digest, "validation"): worse}
     parity = Parity(run, 0.999, kept)
     rival = Rival("int8", Nothing(), tmp_path, child, ())
     # 100 of 1000: 10 points; Tango's interval at 95 % begins above 8
-    assert over_budget(rival, run, parity, most_points=9.0) == ""
-    said = over_budget(rival, run, parity, most_points=5.0)
+    assert over_budget(rival, run, parity, split=run.dataset.validation, most_points=9.0) == ""
+    said = over_budget(rival, run, parity, split=run.dataset.validation, most_points=5.0)
     assert said.startswith("beyond the accuracy budget: its network loses 10.00 points (at least 8.")
     assert said.endswith("and 5 are allowed")
-    assert over_budget(rival, run, parity, most_points=None) == ""
-    assert over_budget(replace(rival, origin=teacher), run, parity, most_points=0.0) == ""
+    assert over_budget(rival, run, parity, split=run.dataset.validation, most_points=None) == ""
+    assert over_budget(replace(rival, origin=teacher), run, parity, split=run.dataset.validation, most_points=0.0) == ""
 
 
 def test_the_build_of_a_recipe_is_held_to_the_2_points_of_the_budget_unless_it_has_its_own() -> None:
