@@ -1,8 +1,9 @@
 """Finish a bundle that holds no engine yet: over a device that is reached, or from the evidence that one left in it.
 
 What the device built and measured is judged as in a run: the same limits, the same intervals, the teacher's answers
-from the same device. The integer engine is handed over unless it costs more accuracy than it may, or the float engine
-is the faster one for certain; the report says so. The bundle is replaced whole, with new digests.
+from the same device. The integer engine is handed over unless the float engine is the faster one for certain; the
+report says so. The inputs whose answers are scored here are of the test split: they judge, and choose nothing. The
+bundle is replaced whole, with new digests.
 """
 
 import json
@@ -47,7 +48,7 @@ from targets.on_device.judged_here import times_of
 from targets.reach.conditions_there import conditions_there
 from targets.reach.device import Device
 from targets.target import Target
-from targets.verdict import Outcome, Verdict, verdicts_on
+from targets.verdict import Verdict, verdicts_on
 
 EVIDENCE = "evidence"
 KINDS: tuple[tuple[type[TargetsError], str], ...] = (
@@ -191,12 +192,11 @@ def judged(
 
 
 def _chosen(forms: Sequence[Form]) -> tuple[list[Form], Form]:
-    """The first form, unless it is missed in accuracy or the next is faster for certain; reasons for the other."""
+    """The first form, unless the next is faster for certain; reasons for the other."""
     best = forms[0]
     for other in forms[1:]:
-        lost = next((each for each in best.verdicts if each.limit == "max_accuracy_drop_points"), None)
         ratio = _ratio(best.measurement.latency, other.measurement.latency)
-        if (lost is not None and lost.outcome is Outcome.MISSED) or (ratio is not None and ratio.low > 1):
+        if ratio is not None and ratio.low > 1:
             best = other
     told = []
     for form in forms:

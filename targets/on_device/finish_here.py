@@ -111,7 +111,7 @@ class Here:
                 elif last.get("event") == "progress" and last.get("done") == last.get("of"):
                     _say(f"{what}: {last.get('what')}, {last.get('of')}")
             process.wait(timeout=limit_s)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what was started must not go on alone
             _end(process)
             raise
         finally:

@@ -52,7 +52,7 @@ def run_lines(command: list[str], *, folder: Path, on_line: Callable[[str], None
         for line in process.stdout:
             on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
         _, status, usage = os.wait4(process.pid, 0)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: what was started must not go on alone
         process.kill()
         process.wait()
         raise
