@@ -18,6 +18,7 @@ FILES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).r
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("commands", "printing", "main_flags"),
+    ("gate",),
     (
         "compress",
         "bundle",

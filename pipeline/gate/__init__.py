@@ -1,0 +1,1 @@
+"""The latency gate: whether a change made an engine slower, on a machine that is not quiet."""
