@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import BundleRefused
+from pipeline.examples_file import examples_in
 from pipeline.graph.compare import Agreement, agreement
 from pipeline.integrity import REPAIR, bundle_at, read_manifest, refuse_damaged
 from pipeline.manifest import finite
@@ -149,19 +150,6 @@ def verify_bundle(folder: Path, *, device: Reached | None = None, signers: Path 
         answers=agreement(expected, given, sizes=sizes), operators=operators_in(runtime, engine, manifest),
         remarks=tuple(remarks), classes=sizes is None, unbuilt=is_unbuilt(str(manifest["engine"].get("runtime"))),
     )  # fmt: skip
-
-
-def examples_in(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The stored inputs and the engine's answers to them.
-
-    Raises:
-        BundleRefused: the file cannot be read.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return stored["inputs"], stored["outputs"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise BundleRefused(f"{path} cannot be read ({error}). {REPAIR}") from error
 
 
 def runtime_of(manifest: Mapping[str, Any], device: Reached | None = None) -> tuple[Engine | None, list[str]]:

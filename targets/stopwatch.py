@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 
 Call = Callable[[], object]
@@ -97,6 +98,45 @@ def sample_turns_ms(calls: Sequence[Call], *, count: int, seed: int = 0) -> tupl
             for place in order:
                 times_ms[place].append(_warm_ms(calls[place]))
     return tuple(tuple(each) for each in times_ms)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Times in ms of two calls in turns, by processor time of this process and by the clock; a row per call.
+
+    Those of one turn stand beside each other: place // timed is the round.
+    """
+
+    cpu_ms: tuple[tuple[float, ...], ...]
+    wall_ms: tuple[tuple[float, ...], ...]
+    timed: int
+
+
+def sample_turns_for(
+    calls: Sequence[Call], *, seconds: float, untimed: int, timed: int, least: int, draw: random.Random
+) -> Turns:
+    """Turns of each call, in rounds whose order is drawn, for about this time and for at least so many rounds.
+
+    untimed: calls at the beginning of a turn, which find the caches full of the other network · timed: those behind
+    """
+    cpu_ms: list[list[float]] = [[] for _ in calls]
+    wall_ms: list[list[float]] = [[] for _ in calls]
+    until = now_s() + seconds
+    rounds = 0
+    with _no_garbage_collection():
+        while rounds < least or now_s() < until:
+            for place in draw.sample(range(len(calls)), len(calls)):
+                call = calls[place]
+                for _ in range(untimed):
+                    call()
+                for _ in range(timed):
+                    wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+                    call()
+                    cpu_after, wall_after = time.process_time_ns(), time.perf_counter_ns()
+                    cpu_ms[place].append((cpu_after - cpu) / NS_PER_MS)
+                    wall_ms[place].append((wall_after - wall) / NS_PER_MS)
+            rounds += 1
+    return Turns(tuple(map(tuple, cpu_ms)), tuple(map(tuple, wall_ms)), timed)
 
 
 def _warm_ms(call: Call) -> float:

@@ -7,34 +7,32 @@ where the parts of an engine happen to lie in memory makes it up to 2 % slower f
 of calls averages that out. So both engines are opened several times in here too, each time in an order, and behind an
 amount of memory, that is drawn by seed.
 
-A turn of an engine is one call that is not timed, which finds the caches full of the other network, and then some that
-are. Times are taken on two clocks: the processor time of this process, which other programs disturb least, and the time
-of day, which users wait for.
-
 ORDER.json: engines [{path, runtime}, {path, runtime}], inputs (a .npy file with one batch), threads, seed, sittings,
-seconds (of timing, in each sitting), most (turns in a sitting).
-Gives: sittings, each with load_ms [2], cpu_ms and wall_ms [2][turns × 3]; version of each runtime; peak_bytes.
+seconds (of timing, in each sitting), untimed, timed, least (sample_turns_for in targets/stopwatch.py).
+Gives: sittings, each with load_ms [2], cpu_ms and wall_ms [2][rounds × timed]; or failed: a sentence, of which engine.
 """
 
-import gc
 import json
 import random
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from targets.engines.memory_probe import opened
+from targets.errors import TargetsError
+from targets.stopwatch import now_s, sample_turns_for, settle
 
-TIMED_PER_TURN = 3  # calls behind the one that is not timed
-WARMING_S = 0.15
-MOST_PADDING = 1 << 20  # bytes; more than a page of any size that matters to the layout of small tensors
-NS_PER_MS = 1e6
+WARMING_S = 0.08  # of each engine, in each sitting
+MOST_PADDING = 1 << 20  # bytes: many times the page, by which the place of small tensors in the caches is decided
+MS_PER_S = 1000
 
-Call = Callable[[], object]
+
+class Failed(Exception):
+    """An engine cannot be opened or asked; says which, by its place in the order."""
 
 
 def sitting(order: Mapping[str, Any], inputs: Any, draw: random.Random) -> dict[str, Any]:
@@ -43,49 +41,37 @@ def sitting(order: Mapping[str, Any], inputs: Any, draw: random.Random) -> dict[
     runners: list[Any] = [None, None]
     load_ms = [0.0, 0.0]
     for place in draw.sample((0, 1), 2):
-        engine = order["engines"][place]
-        before = time.perf_counter_ns()
-        runners[place] = opened(Path(engine["path"]), threads=int(order["threads"]), runtime=str(engine["runtime"]))
-        load_ms[place] = (time.perf_counter_ns() - before) / NS_PER_MS
-    calls: list[Call] = [lambda run=run: run(inputs) for run in runners]  # type: ignore[misc]
+        before = now_s()
+        runners[place] = open_one(order, place)
+        load_ms[place] = (now_s() - before) * MS_PER_S
+    calls = [partial(asked, runner, inputs, place) for place, runner in enumerate(runners)]
     for call in calls:
-        warm(call)
-    cpu_ms, wall_ms = turns(calls, seconds=float(order["seconds"]), most=int(order["most"]), draw=draw)
+        settle(call, max_seconds=WARMING_S)
+    turns = sample_turns_for(
+        calls, seconds=float(order["seconds"]), untimed=int(order["untimed"]), timed=int(order["timed"]),
+        least=int(order["least"]), draw=draw,
+    )  # fmt: skip
     for runner in runners:
         runner.close()
     del padding
-    return {"load_ms": load_ms, "cpu_ms": cpu_ms, "wall_ms": wall_ms}
+    return {"load_ms": load_ms, "cpu_ms": turns.cpu_ms, "wall_ms": turns.wall_ms}
 
 
-def warm(call: Call) -> None:
-    """Call it for a while; at least three times."""
-    until = time.perf_counter() + WARMING_S
-    done = 0
-    while done < 3 or time.perf_counter() < until:
-        call()
-        done += 1
+def open_one(order: Mapping[str, Any], place: int) -> Any:
+    """The engine at this place of the order."""
+    engine = order["engines"][place]
+    try:
+        return opened(Path(engine["path"]), threads=int(order["threads"]), runtime=str(engine["runtime"]))
+    except TargetsError as error:
+        raise Failed(place, str(error)) from error
 
 
-def turns(
-    calls: list[Call], *, seconds: float, most: int, draw: random.Random
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Times in ms by processor time and by the clock; both engines once in each round, in an order that is drawn."""
-    cpu_ms: list[list[float]] = [[] for _ in calls]
-    wall_ms: list[list[float]] = [[] for _ in calls]
-    until = time.perf_counter() + seconds
-    done = 0
-    while done < most and (done == 0 or time.perf_counter() < until):
-        for place in draw.sample(range(len(calls)), len(calls)):
-            call = calls[place]
-            call()
-            for _ in range(TIMED_PER_TURN):
-                wall, cpu = time.perf_counter_ns(), time.process_time_ns()
-                call()
-                cpu_after, wall_after = time.process_time_ns(), time.perf_counter_ns()
-                cpu_ms[place].append((cpu_after - cpu) / NS_PER_MS)
-                wall_ms[place].append((wall_after - wall) / NS_PER_MS)
-        done += 1
-    return cpu_ms, wall_ms
+def asked(runner: Any, inputs: Any, place: int) -> object:
+    """One answer."""
+    try:
+        return runner(inputs)
+    except TargetsError as error:
+        raise Failed(place, str(error)) from error
 
 
 def main(arguments: list[str]) -> int:
@@ -93,11 +79,13 @@ def main(arguments: list[str]) -> int:
     order = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     inputs = np.load(order["inputs"], allow_pickle=False)
     draw = random.Random(int(order["seed"]))
-    for engine in order["engines"]:  # loads runtime and files, so that no sitting's load time has that in it
-        opened(Path(engine["path"]), threads=int(order["threads"]), runtime=str(engine["runtime"])).close()
-    gc.disable()
-    sittings = [sitting(order, inputs, draw) for _ in range(int(order["sittings"]))]
-    sys.stdout.write(json.dumps({"sittings": sittings}) + "\n")
+    try:
+        for place in range(2):  # loads runtime and files, so that no sitting's load time has that in it
+            open_one(order, place).close()
+        told: dict[str, Any] = {"sittings": [sitting(order, inputs, draw) for _ in range(int(order["sittings"]))]}
+    except Failed as failure:
+        told = {"failed": failure.args[1], "engine": failure.args[0]}
+    sys.stdout.write(json.dumps(told) + "\n")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "sign", "doctor", "devices")
+COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "gate", "sign", "doctor", "devices")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

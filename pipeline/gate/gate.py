@@ -1,0 +1,138 @@
+"""THE loop of the gate: a fresh process after the other, a look at the times fixed beforehand, then the verdict."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from pipeline.gate.outcome import Finding, Line, finding_of, percent
+from pipeline.progress import Progress, Quiet
+from targets.engines.fresh_processes import Sitting
+from targets.errors import TargetsError
+from targets.paired_ratio import Estimate, Looks, estimate_from, log_ratio_of_sitting
+from targets.stopwatch import now_s
+
+Measure = Callable[[int], Sequence[Sitting]]  # one fresh process, drawn by seed
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a candidate may have more than the baseline, as ratios; None: reported and not judged."""
+
+    latency: float = 1.02
+    p99: float | None = None
+    load: float | None = None
+    memory: float | None = None
+    size: float | None = None
+    instructions: float | None = None
+    accuracy_points: float | None = None
+
+
+@dataclass
+class Sampled:
+    """What was measured until now. processes: of each its sittings, the baseline first in each of them."""
+
+    clock: str
+    processes: list[Sequence[Sitting]] = field(default_factory=list)
+    seconds: float = 0.0
+    looks: int = 0
+
+    def log_ratios(self, clock: str | None = None) -> list[float]:
+        """log(candidate / baseline) of each process: the median of its sittings."""
+        which = clock or self.clock
+        return [
+            median(log_ratio_of_sitting(*times_of(each, which), timed=each.timed) for each in process)
+            for process in self.processes
+        ]
+
+    def estimate(self, error_rate: float) -> Estimate:
+        """The latency's ratio, by the clock of the gate."""
+        return estimate_from(self.log_ratios(), error_rate=error_rate)
+
+    def milliseconds(self, place: int, clock: str = "wall_ms") -> list[float]:
+        """All times of one engine."""
+        return [ms for process in self.processes for each in process for ms in times_of(each, clock)[place]]
+
+    @property
+    def turns(self) -> int:
+        """How many turns each engine had."""
+        return sum(len(each.wall_ms[0]) // each.timed for process in self.processes for each in process)
+
+
+def times_of(sitting: Sitting, clock: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The times of both engines in a sitting, by the processor's clock or the wall's."""
+    return sitting.cpu_ms if clock == "cpu_ms" else sitting.wall_ms
+
+
+Judge = Callable[[Sampled, float], Sequence[Line]]  # the lines that rest on samples, at this error rate
+
+
+def sampled_until_decided(
+    measure: Measure, judge: Judge, *, clock: str, max_seconds: float, looks: Looks, seed: int,
+    progress: Progress | None = None,
+) -> tuple[Sampled, tuple[Line, ...]]:  # fmt: skip
+    """Processes one by one; at every look the lines are judged, and when all are decided no more are started.
+
+    Raises:
+        TargetsError: an engine fails in two processes running; what was found until then is in the sentence.
+    """
+    shown = progress or Quiet()
+    found = Sampled(clock)
+    lines: tuple[Line, ...] = ()
+    started = now_s()
+    for look, part in enumerate(looks.at):
+        while not found.processes or now_s() - started < part * max_seconds:
+            found.processes.append(_one(measure, seed + len(found.processes), found))
+            found.seconds = now_s() - started
+            shown.advance(min(found.seconds, max_seconds), max_seconds, note_of(found))
+        found.looks = look + 1
+        lines = tuple(judge(found, looks.spent(look)))
+        if decided(lines):
+            break
+    return found, lines
+
+
+def decided(lines: Sequence[Line]) -> bool:
+    """Whether more samples would change nothing: one line has regressed, or none is undecided."""
+    found = {line.finding for line in lines}
+    return Finding.REGRESSED in found or Finding.UNDECIDED not in found
+
+
+def note_of(found: Sampled) -> str:
+    """What the progress says."""
+    logs = found.log_ratios()
+    ratio = estimate_from(logs, error_rate=0.01).ratio
+    return f"timing in turns: {len(logs)} processes, latency {percent(ratio)}"
+
+
+def _one(measure: Measure, seed: int, found: Sampled) -> Sequence[Sitting]:
+    """A process; a second one where the first fails: one that was killed from outside must not end a gate."""
+    try:
+        return measure(seed)
+    except TargetsError:
+        try:
+            return measure(seed)
+        except TargetsError as error:
+            done = len(found.processes)
+            if not done:
+                raise
+            raise type(error)(
+                f"{error} Before that {done} processes had found {percent(found.estimate(0.01).ratio)}."
+            ) from error
+
+
+def latency_line(found: Sampled, *, limit: float, error_rate: float) -> Line:
+    """The line that the gate is about."""
+    taken = found.estimate(error_rate)
+    low, high = taken.interval.low, taken.interval.high
+    base, cand = (median(found.milliseconds(place, found.clock)) for place in (0, 1))
+    known = _finite(low), _finite(high)
+    clock = "processor time" if found.clock == "cpu_ms" else "time of day"
+    why = f"by {clock}, {taken.processes} fresh processes with {found.turns} turns of each engine"
+    if known[1] is None:
+        why += "; too few processes for an interval"
+    return Line("latency", "ms", base, cand, "ratio", taken.ratio, *known, limit, finding_of(*known, limit=limit), why)
+
+
+def _finite(value: float) -> Any:
+    return value if 0 < value < float("inf") else None

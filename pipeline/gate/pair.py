@@ -1,0 +1,140 @@
+"""Two bundles that a gate may compare: whole, for one target, with one kind of input, both engines answering here."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import BundleRefused, UsageRefused
+from pipeline.examples_file import examples_in
+from pipeline.integrity import bundle_at, read_manifest, refuse_damaged
+from pipeline.signing import EVIDENCE
+from targets.engines.absent import is_unbuilt
+from targets.errors import TargetsError
+from targets.find import target_named
+from targets.runner import Engine
+from targets.stopwatch import settle
+from targets.target import Target
+
+NAMES = ("baseline", "candidate")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two bundles. name: as the user wrote it · call_ms: about how long an answer takes."""
+
+    name: str
+    folder: Path
+    manifest: Mapping[str, Any]
+    engine: Engine
+    path: Path
+    call_ms: float
+
+    @property
+    def runtime(self) -> str:
+        """Name of the engine's runtime, without its version."""
+        return str(self.manifest["engine"]["runtime"]).split(" ")[0]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Baseline and candidate. inputs: one batch that both take, (1, …)."""
+
+    baseline: Side
+    candidate: Side
+    target: Target
+    inputs: NDArray[Any]
+    threads: int
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The baseline first."""
+        return self.baseline, self.candidate
+
+
+def pair_from(baseline: Path, candidate: Path, *, target: Target | None = None, threads: int | None = None) -> Pair:
+    """Both bundles, checked, and found comparable.
+
+    target: of both, through a device; None: as it is here · threads: instead of those the bundles were made with
+
+    Raises:
+        BundleRefused: one is no bundle, damaged, unfinished, or of another kind than the other.
+        UsageRefused: they were made for different numbers of threads. TargetsError: an engine does not run here.
+    """
+    folders = [bundle_at(place) for place in (baseline, candidate)]
+    manifests = [read_manifest(folder) for folder in folders]
+    for folder, manifest in zip(folders, manifests, strict=True):
+        refuse_damaged(folder, manifest, beside=EVIDENCE)
+        if is_unbuilt(str(manifest["engine"].get("runtime"))):
+            raise BundleRefused(
+                f"{folder} holds no engine yet. Finish it on its device first: `compress build {folder} --device "
+                "ADDRESS`."
+            )
+    refuse_unlike(folders, manifests)
+    count = threads if threads is not None else threads_of(manifests)
+    target = target_named(str(manifests[0]["target"]["name"])) if target is None else target
+    inputs = examples_in(folders[0] / str(manifests[0]["examples"]))[0][:1]
+    sides = [
+        _side(name, folder, manifest, target=target, inputs=inputs, threads=count)
+        for name, folder, manifest in zip((str(baseline), str(candidate)), folders, manifests, strict=True)
+    ]
+    return Pair(sides[0], sides[1], target, inputs, count)
+
+
+def refuse_unlike(folders: list[Path], manifests: list[dict[str, Any]]) -> None:
+    """Pass two bundles for one target whose networks take one kind of input.
+
+    Raises:
+        BundleRefused: they differ, which the sentence names.
+    """
+    told = [
+        (
+            ("target", manifest["target"].get("name")),
+            ("input shape, without the batch", list(shape[1:])),
+            ("batch size", shape[0] if shape else None),
+            ("kind of input", (manifest.get("input") or {}).get("dtype")),
+        )
+        for manifest in manifests
+        for shape in [list((manifest.get("input") or {}).get("shape") or [])]
+    ]
+    for (what, one), (_, other) in zip(*told, strict=True):
+        if one != other:
+            raise BundleRefused(
+                f"these two cannot be compared: the {what} of {folders[0]} is {one}, and of {folders[1]} {other}. Give "
+                "a baseline made for the same target and input."
+            )
+
+
+def threads_of(manifests: list[dict[str, Any]]) -> int:
+    """The number of threads of both bundles.
+
+    Raises:
+        UsageRefused: they differ.
+    """
+    one, other = (int(manifest["engine"]["threads"]) for manifest in manifests)
+    if one != other:
+        raise UsageRefused(
+            f"the baseline was made for {one} threads and the candidate for {other}. Say with how many both are to "
+            "run: --threads N."
+        )
+    return one
+
+
+def _side(
+    name: str, folder: Path, manifest: dict[str, Any], *, target: Target, inputs: NDArray[Any], threads: int
+) -> Side:
+    engine, path = target.engine_of(str(manifest["engine"]["runtime"])), folder / str(manifest["engine"]["file"])
+    try:
+        with closing(engine.open(path, threads=threads)) as ask:
+            answer = ask(inputs)
+            call_ms = 0.0 if target.device is not None else settle(partial(ask, inputs), max_seconds=1.0)[1]
+    except TargetsError as error:
+        raise type(error)(f"{name}: {error}") from error
+    if not np.isfinite(answer).all():
+        raise BundleRefused(f"the engine of {folder} answers its own example with values that are not finite.")
+    return Side(name, folder, manifest, engine, path, call_ms)

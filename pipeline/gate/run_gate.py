@@ -1,0 +1,102 @@
+"""A gate from two bundles: what is exact first, then what must be sampled."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pipeline.gate.accuracy import accuracy_line
+from pipeline.gate.further_lines import memory_line, sampled_lines, size_line
+from pipeline.gate.gate import Limits, Sampled, latency_line, sampled_until_decided
+from pipeline.gate.outcome import Gate, Line
+from pipeline.gate.pair import Pair
+from pipeline.progress import Progress, Quiet
+from targets.engines.fresh_processes import FreshProcesses, pace_for
+from targets.paired_ratio import Looks, smallest_seen
+from targets.reach.local import conditions_here
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says. evaluation: inputs and labels for the accuracy, or None."""
+
+    limits: Limits
+    max_seconds: float = 60.0
+    seed: int = 0
+    evaluation: Path | None = None
+    looks: Looks = field(default_factory=Looks)
+
+
+def run_gate(pair: Pair, settings: Settings, *, progress: Progress | None = None) -> Gate:
+    """Everything that was asked for, measured and judged.
+
+    Raises:
+        TargetsError: an engine fails. PipelineError: the evaluation inputs do not fit.
+    """
+    shown = progress or Quiet()
+    looks, limits, seed = settings.looks, settings.limits, settings.seed
+    exact = [size_line(pair, limit=limits.size)]
+    exact.append(
+        accuracy_line(pair, limit=limits.accuracy_points, evaluation=settings.evaluation, error_rate=looks.error_rate)
+    )
+    exact.append(memory_line(pair, limit=limits.memory, error_rate=looks.error_rate))
+    measure = FreshProcesses(
+        ((pair.baseline.path, pair.baseline.runtime), (pair.candidate.path, pair.candidate.runtime)),
+        pair.inputs, pair.threads, pace_for(max(side.call_ms for side in pair.sides)),
+    )  # fmt: skip
+
+    def judge(found: Sampled, error_rate: float) -> tuple[Line, ...]:
+        latency = latency_line(found, limit=limits.latency, error_rate=error_rate)
+        return sampled_lines(found, limits, latency, error_rate=error_rate, seed=seed)
+
+    clock = "cpu_ms" if pair.threads == 1 else "wall_ms"
+    found, sampled = sampled_until_decided(
+        measure, judge, clock=clock, max_seconds=settings.max_seconds, looks=looks, seed=seed, progress=shown
+    )
+    return gate_from(pair, found, (*sampled, *exact), settings)
+
+
+def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Settings) -> Gate:
+    """Lines and samples, put together."""
+    logs = found.log_ratios()
+    conditions = conditions_here(
+        target=pair.target.name, runtime=" and ".join(dict.fromkeys(side.engine.runtime for side in pair.sides)),
+        threads=pair.threads, batch=len(pair.inputs), warmup_runs=0, samples=len(found.milliseconds(0)),
+        on_target=pair.target.is_here(),
+    )  # fmt: skip
+    ratios = [float(each) for each in _exp(logs)]
+    spent = settings.looks.spent(max(0, found.looks - 1))
+    return Gate(
+        baseline=pair.baseline.name, candidate=pair.candidate.name, target=pair.target.name, device=None, lines=lines,
+        process_ratios=tuple(ratios), baseline_ms=tuple(found.milliseconds(0)),
+        candidate_ms=tuple(found.milliseconds(1)), turns=found.turns, seconds=found.seconds, looks=found.looks,
+        looks_planned=len(settings.looks.at), error_rate=settings.looks.error_rate,
+        smallest_seen=smallest_seen(logs, limit=settings.limits.latency, error_rate=spent),
+        conditions=asdict(conditions), remarks=remarks_on(pair, found),
+    )  # fmt: skip
+
+
+def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
+    """What the reader must know."""
+    told = []
+    if pair.baseline.path.read_bytes() == pair.candidate.path.read_bytes():
+        told.append("Both engine files are the same, byte by byte: the change did not reach the engine.")
+    if pair.threads > 1:
+        told.append(
+            f"Both engines ran with {pair.threads} threads: two that are open slow each other down, which costs "
+            "precision. With --threads 1 less is undecided."
+        )
+    if found.clock == "cpu_ms":
+        by_clock = {clock: _exp(found.log_ratios(clock)) for clock in ("cpu_ms", "wall_ms")}
+        middle = {clock: sorted(ratios)[len(ratios) // 2] for clock, ratios in by_clock.items()}
+        apart = 100 * (middle["wall_ms"] / middle["cpu_ms"] - 1)
+        if apart > 1:
+            told.append(
+                f"By the time of day the candidate does {apart:.1f} % worse than by processor time: it waits for "
+                "something. See the line p50."
+            )
+    return tuple(told)
+
+
+def _exp(logs: list[float]) -> list[float]:
+    from math import exp
+
+    return [exp(each) for each in logs]
