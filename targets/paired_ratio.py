@@ -1,11 +1,11 @@
 """How many times as long one engine takes as another, from calls in turns in several fresh processes.
 
-A **sitting** is one opening of both engines in one process; its ratio is the median over rounds of
+A **sitting** is one opening of both engines in one process; its ratio is the median of
 
-    log( the shortest of the candidate's calls in the round / the shortest of the baseline's )
+    log( the shortest call of a turn of the candidate / the shortest call of a turn of the baseline )
 
-so what slows the machine for longer than a round slows both calls of a pair, and what hits single calls is passed by. A
-**process** is the median of its sittings. Processes are the independent observations (clusters): calls of one process
+over all turns of one round, and of rounds that follow each other: what slows the machine for longer than a round slows
+both turns of a pair, and what hits single calls is passed by. A **process** is the mean of its sittings. Processes are the independent observations (clusters): calls of one process
 share the place of its memory, and more of them do not average that out.
 
 The interval is that of the signed-rank statistic, free of any assumption but that processes err as often upwards as
@@ -55,7 +55,7 @@ class Looks:
     """
 
     at: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    parts: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4)
+    parts: tuple[float, ...] = (0.2, 0.25, 0.25, 0.3)
     error_rate: float = 0.01
 
     def spent(self, look: int) -> float:
@@ -64,12 +64,14 @@ class Looks:
 
 
 def log_ratio_of_sitting(baseline_ms: Sequence[float], candidate_ms: Sequence[float], *, timed: int) -> float:
-    """The median over rounds of log(shortest of the candidate / shortest of the baseline).
+    """The median of log(shortest of the candidate's turn / shortest of the baseline's) over neighbouring turns.
 
     baseline_ms, candidate_ms: (rounds × timed) · timed: calls per turn
     """
-    baseline, candidate = (np.asarray(each, np.float64).reshape(-1, timed) for each in (baseline_ms, candidate_ms))
-    return float(np.median(np.log(candidate.min(axis=1) / baseline.min(axis=1))))
+    shortest = [np.asarray(each, np.float64).reshape(-1, timed).min(axis=1) for each in (baseline_ms, candidate_ms)]
+    baseline, candidate = (np.log(each) for each in shortest)  # (rounds,)
+    pairs = (candidate - baseline, candidate[:-1] - baseline[1:], candidate[1:] - baseline[:-1])
+    return float(np.median(np.concatenate(pairs)))
 
 
 def estimate_from(log_ratios: Sequence[float], *, error_rate: float) -> Estimate:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from pipeline.gate.outcome import Finding, Line, finding_of, percent
@@ -38,10 +38,10 @@ class Sampled:
     looks: int = 0
 
     def log_ratios(self, clock: str | None = None) -> list[float]:
-        """log(candidate / baseline) of each process: the median of its sittings."""
+        """log(candidate / baseline) of each process: the mean of its sittings."""
         which = clock or self.clock
         return [
-            median(log_ratio_of_sitting(*times_of(each, which), timed=each.timed) for each in process)
+            fmean(log_ratio_of_sitting(*times_of(each, which), timed=each.timed) for each in process)
             for process in self.processes
         ]
 
@@ -69,9 +69,11 @@ Judge = Callable[[Sampled, float], Sequence[Line]]  # the lines that rest on sam
 
 def sampled_until_decided(
     measure: Measure, judge: Judge, *, clock: str, max_seconds: float, looks: Looks, seed: int,
-    progress: Progress | None = None,
+    progress: Progress | None = None, now: Callable[[], float] = now_s,
 ) -> tuple[Sampled, tuple[Line, ...]]:  # fmt: skip
     """Processes one by one; at every look the lines are judged, and when all are decided no more are started.
+
+    now: the clock by which looks are due
 
     Raises:
         TargetsError: an engine fails in two processes running; what was found until then is in the sentence.
@@ -79,11 +81,11 @@ def sampled_until_decided(
     shown = progress or Quiet()
     found = Sampled(clock)
     lines: tuple[Line, ...] = ()
-    started = now_s()
+    started = now()
     for look, part in enumerate(looks.at):
-        while not found.processes or now_s() - started < part * max_seconds:
+        while not found.processes or now() - started < part * max_seconds:
             found.processes.append(_one(measure, seed + len(found.processes), found))
-            found.seconds = now_s() - started
+            found.seconds = now() - started
             shown.advance(min(found.seconds, max_seconds), max_seconds, note_of(found))
         found.looks = look + 1
         lines = tuple(judge(found, looks.spent(look)))

@@ -36,10 +36,10 @@ class Pace:
     sittings · seconds: of timing in each · untimed, timed: calls per turn · least: rounds in a sitting
     """
 
-    sittings: int = 4
-    seconds: float = 0.2
+    sittings: int = 2
+    seconds: float = 0.3
     untimed: int = 1
-    timed: int = 3
+    timed: int = 4
     least: int = 3
 
 
