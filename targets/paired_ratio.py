@@ -5,8 +5,9 @@ A **sitting** is one opening of both engines in one process; its ratio is the me
     log( the shortest call of a turn of the candidate / the shortest call of a turn of the baseline )
 
 over all turns of one round, and of rounds that follow each other: what slows the machine for longer than a round slows
-both turns of a pair, and what hits single calls is passed by. A **process** is the mean of its sittings. Processes are the independent observations (clusters): calls of one process
-share the place of its memory, and more of them do not average that out.
+both turns of a pair, and what hits single calls is passed by. A **process** is the mean of its sittings. Processes are
+the independent observations (clusters): calls of one process share the place of its memory, and more of them do not
+average that out.
 
 The interval is that of the signed-rank statistic, free of any assumption but that processes err as often upwards as
 downwards, which the drawn order of opening and of turns provides: with x₁ … x_n the processes' log ratios and the

@@ -34,7 +34,7 @@ from tools.gate_trials.recorded import recorded_trial
 from tools.gate_trials.slower import slower_by
 
 LIMIT = 1.02
-TUNING = 12  # processes per network while the number of channels is found
+TUNING = 24  # processes per network while its work is found
 
 
 def main() -> int:
