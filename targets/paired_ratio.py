@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from targets.intervals import Interval
 
-EXACT_TO = 60  # processes; above, the normal approximation of T is used, which errs there by less than a rank in 900
+EXACT_TO = 60  # processes; above, the normal approximation of T is used: there it is within 1 % of c, on the safe side
 
 
 @dataclass(frozen=True)

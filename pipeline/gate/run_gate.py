@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline.gate.accuracy import accuracy_line
+from pipeline.gate.accuracy_drop import accuracy_line
 from pipeline.gate.further_lines import memory_line, sampled_lines, size_line
 from pipeline.gate.gate import Limits, Sampled, latency_line, sampled_until_decided
 from pipeline.gate.outcome import Gate, Line

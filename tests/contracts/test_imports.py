@@ -41,7 +41,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("stage",),
     ("candidate",),
-    ("data", "models", "handover", "integrity", "examples_file", "lock", "store", "workers", "progress", "arguments", "kept_memory"),
+    (
+        "data",
+        "models",
+        "handover",
+        "integrity",
+        "examples_file",
+        "lock",
+        "store",
+        "workers",
+        "progress",
+        "arguments",
+        "kept_memory",
+    ),
     ("errors",),
 )
 SHARED_GROUND = {("quantization", "pipeline.graph.trace")}

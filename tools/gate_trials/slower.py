@@ -1,8 +1,8 @@
 """The same network with a share more work: a convolution beside it, whose result is multiplied by nought and added.
 
 The convolution reads some rows of the network's own input; how many of them, and into how many channels, is what makes
-the engine slower by about as much as was asked for. How much slower it really is, is measured: over all processes of all
-gates that ran.
+the engine slower by about as much as was asked for. How much slower it really is, is measured: over all processes of
+all gates that ran.
 """
 
 import math
