@@ -117,7 +117,7 @@ def smallest_seen(log_ratios: Sequence[float], *, limit: float, error_rate: floa
     The half-width of the interval, and as much again as the estimate may fall short, by a normal approximation of it.
     """
     found = estimate_from(log_ratios, error_rate=error_rate)
-    if not math.isfinite(found.interval.high):
+    if not math.isfinite(found.interval.high) or error_rate >= 0.5:  # an interval that is wrong half the time
         return math.inf
     half = (math.log(found.interval.high) - math.log(found.interval.low)) / 2
     z_error, z_sure = NormalDist().inv_cdf(1 - error_rate), NormalDist().inv_cdf(certainty)
