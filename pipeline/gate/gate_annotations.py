@@ -25,9 +25,7 @@ def annotations(gate: Gate, *, undecided: str) -> str:
         Finding.UNDECIDED: {"undecided": "error", "fail": "error", "pass": "warning"}[undecided],
     }
     told = [
-        _command(
-            kinds[line.finding], title=f"compress gate: {line.name} {line.finding.value}", says=line_sentence(line)
-        )
+        _command(kinds[line.finding], about=f"{line.name} {line.finding.value}", says=line_sentence(line))
         for line in gate.lines
         if is_judged(line) and line.finding in kinds
     ]
