@@ -33,7 +33,8 @@ commands (`compress COMMAND --help` explains each):
   recipes   the built-in recipes             verify   check a bundle
   doctor    what this machine can do         run      answer files with a bundle's engine
   build     finish a bundle on its device    devices  those reached over ssh
-  sign      vouch for a bundle               baseline keep a bundle for later gates
+  sign      vouch for a bundle
+  baseline  keep a bundle for later gates
 """
 
 

@@ -65,7 +65,8 @@ def line_words(line: Line) -> str:
 def line_sentence(line: Line) -> str:
     """The same with its reason."""
     why = " ".join(line.why.split())
-    return f"{line_words(line)}. {why}" if why else f"{line_words(line)}."
+    joined = f"{line_words(line)}{'; ' if why[:1].islower() else '. '}{why}".rstrip("; .")
+    return f"{joined}."
 
 
 def verdict_words(gate: Gate) -> str:

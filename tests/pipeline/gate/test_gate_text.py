@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.gate.gate_text import WIDTH, gate_text
-from pipeline.gate.gate_words import change_words, interval_words, limit_words, verdict_words
+from pipeline.gate.gate_words import change_words, interval_words, limit_words, line_sentence, verdict_words
 from pipeline.gate.outcome import Finding, Gate, Line
 
 LATENCY = Line(
@@ -71,6 +71,19 @@ def test_a_change_of_3_in_12_million_instructions_is_not_shown_as_0(change: floa
     )
     assert change_words(line) == words
     assert interval_words(line) == "exact"
+
+
+@pytest.mark.parametrize(
+    ("why", "end"),
+    [
+        ("Above it.", "is allowed. Above it."),
+        ("by process time,\n8 processes", "is allowed; by process time, 8 processes."),
+        ("", "is allowed."),
+    ],
+)
+def test_each_of_3_reasons_makes_a_whole_sentence(why: str, end: str) -> None:
+    line = Line("latency", "ms", 1.0, 1.0, "ratio", 1.0, 1.0, 1.0, 1.02, Finding.FINE, why)
+    assert line_sentence(line) == f"latency 0.00 % (exact), at most +2 % {end}"
 
 
 def test_an_end_that_is_not_known_is_open_and_a_limit_of_1_is_0_percent() -> None:
