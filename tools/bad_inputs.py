@@ -283,6 +283,6 @@ BAD_INPUTS = {
 def arguments_of(name: str) -> tuple[str, ...]:
     """The arguments of the case, with an `--out` of its own: what other commands left in the folder does not matter."""
     arguments = BAD_INPUTS[name].arguments.split()
-    if arguments[0] not in ("verify", "run") and "--out" not in arguments:
+    if arguments[0] not in ("verify", "run", "baseline") and "--out" not in arguments:
         arguments += ["--out", f"out-{name.replace(' ', '-')}{'.py' if arguments[0] == 'init' else ''}"]
     return tuple(arguments)

@@ -28,7 +28,7 @@ def distribution_text(
     Both rows share one scale, so the same share of the times is the same height; what is beyond the axis (5 of 1 000
     at most, of the slower one) is in the last cell.
     """
-    if not baseline or not candidate:
+    if len(baseline) == 0 or len(candidate) == 0:
         return ""
     low, high, logarithmic = histogram_range(baseline, candidate)
     low_u, high_u = (math.log(low), math.log(high)) if logarithmic else (low, high)
@@ -52,7 +52,7 @@ def distribution_svg(
     baseline: Sequence[float], candidate: Sequence[float], *, names: tuple[str, str] = NAMES, unit: str = "ms"
 ) -> str:
     """The same as a file of its own, light or dark as its reader is; empty where there are no times."""
-    if not baseline or not candidate:
+    if len(baseline) == 0 or len(candidate) == 0:
         return ""
     label = f"times of {names[0]} and {names[1]} in {unit}, as shares"
     drawn = histogram_chart(baseline, candidate, names=names, unit=unit, label=label)
