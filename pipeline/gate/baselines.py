@@ -102,7 +102,7 @@ def update_baseline(place: Path, *, store: Path = STORE, name: str = "main") -> 
         copied = not is_whole(folder, digest)
         if copied:
             copy_bundle(source, folder, listed=manifest["files"])
-        elif (source / SIGNATURE).is_file() and not (folder / SIGNATURE).is_file():  # signed since
+        elif _signed_anew(source, folder):
             copy_file(source / SIGNATURE, folder / SIGNATURE)
         before = _before(store / f"{name}.json")
         if before is not None and before.digest == digest:
@@ -192,6 +192,12 @@ def refuse_unfetched_name(path: Path) -> None:
     """The same for a file of names."""
     if _begins_as_pointer(path):
         raise BundleRefused(f"{path} was not fetched: it is a pointer of Git LFS. Run `git lfs pull`.")
+
+
+def _signed_anew(source: Path, folder: Path) -> bool:
+    """Whether the bundle was signed since it was stored: a signature is in no list, so its digest is the same."""
+    ours, kept = source / SIGNATURE, folder / SIGNATURE
+    return ours.is_file() and not (kept.is_file() and kept.read_bytes() == ours.read_bytes())
 
 
 def _before(path: Path) -> Named | None:

@@ -119,9 +119,10 @@ def test_1_file_of_somebody_else_in_a_damaged_folder_is_not_lost(bundle: Made, t
 def test_a_signature_that_came_later_is_1_more_file_of_the_stored_bundle(bundle: Made, tmp_path: Path) -> None:
     source, store = bundle(), tmp_path / "store"
     folder = update_baseline(source, store=store).folder
-    (source / SIGNATURE).write_text("signed")
-    assert update_baseline(source, store=store).copied is False
-    assert (folder / SIGNATURE).read_text() == "signed"
+    for words in ("signed", "by another"):
+        (source / SIGNATURE).write_text(words)
+        assert update_baseline(source, store=store).copied is False
+        assert (folder / SIGNATURE).read_text() == words
 
 
 def test_what_a_device_left_beside_the_6_files_is_not_stored(bundle: Made, tmp_path: Path) -> None:
