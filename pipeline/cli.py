@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 SHORT_USAGE = """\
 usage: compress --target NAME [--recipe NAME|FILE] [--data DIR] [--out DIR] [budgets] [--json]
        compress MODEL.onnx --target NAME --data DIR
-       compress targets | recipes | init | verify | run | build | gate | sign | doctor | devices
+       compress targets | recipes | init | verify | run | build | gate | baseline | sign | doctor | devices
 
   compress --target x86-cpu     the built-in recipe on this machine, about three minutes
   compress --help               everything else
 """
 
-COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "gate", "sign", "doctor", "devices")
+COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "gate", "baseline", "sign", "doctor", "devices")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,6 +108,10 @@ def _dispatch(arguments: list[str]) -> int:
             from pipeline.commands.sign_command import sign
 
             return sign(rest)
+        case "baseline":
+            from pipeline.commands.baseline_command import baseline
+
+            return baseline(rest)
         case "doctor":
             from pipeline.commands.doctor import doctor
 

@@ -10,6 +10,7 @@ PipelineError             the command ends with this class's `exit_code`
 ├── NetworkRefused        a network does not take the data, or cannot be traced or exported
 ├── OutRefused            a folder cannot be written: read-only, full, or in use by another run
 ├── BundleRefused         a bundle is incomplete or damaged
+│   └── OnlyNumbers       where a bundle should be lies a stored measurement, and no engine
 ├── StageFailed           a stage stopped before its result was complete
 └── PeerLost              another process of the run has stopped
 
@@ -60,6 +61,10 @@ class OutRefused(PipelineError):
 
 class BundleRefused(PipelineError):
     """A bundle is incomplete or damaged."""
+
+
+class OnlyNumbers(BundleRefused):
+    """Where a bundle should be lies a stored measurement, and no engine that could be measured again."""
 
 
 class StageFailed(PipelineError):

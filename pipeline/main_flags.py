@@ -34,6 +34,7 @@ commands (`compress COMMAND --help` explains each):
   doctor    what this machine can do         run      answer files with a bundle's engine
   build     finish a bundle on its device    devices  those reached over ssh
   sign      vouch for a bundle               gate     did a change make the engine slower?
+  baseline  keep a bundle for later gates
 """
 
 

@@ -124,6 +124,7 @@ def write_world(folder: Path) -> None:
     (folder / "networks.py").write_text(NETWORKS)
     write_checkpoints(folder)
     write_damaged_bundle(folder / "damaged")
+    (folder / "numbers.json").write_text('{"latency_ms": 1.25}\n')
     write_networks(folder)
     write_unlabelled(folder)
     trained = "training=Training(epochs=2, batch=16, optimizer=Sgd(lr=0.05))"
@@ -232,6 +233,11 @@ BAD_INPUTS = {
     "no bundle file": BadInput("a bundle that is not there", "run ./nowhere --input a.png"),
     "damaged": BadInput("a damaged bundle", "verify damaged"),
     "damaged run": BadInput("a damaged bundle, asked", "run damaged --input photos/red/00.png"),
+    "baseline": BadInput("a damaged bundle, to be kept", "baseline update damaged"),
+    "baseline none": BadInput("no bundle to be kept", "baseline update"),
+    "baseline action": BadInput("what baseline cannot do", "baseline updat damaged"),
+    "baseline name": BadInput("a baseline's name that leads elsewhere", "baseline update damaged --name ../main"),
+    "baseline numbers": BadInput("numbers in the place of a bundle", "baseline update ./numbers.json"),
     "onnx": BadInput("an ONNX file that is not there", "nowhere.onnx --target null --data photos"),
     "onnx empty": BadInput("an empty ONNX file", "nothing.onnx --target null --data photos"),
     "onnx text": BadInput("a text called .onnx", "text.onnx --target null --data photos"),
@@ -277,6 +283,6 @@ BAD_INPUTS = {
 def arguments_of(name: str) -> tuple[str, ...]:
     """The arguments of the case, with an `--out` of its own: what other commands left in the folder does not matter."""
     arguments = BAD_INPUTS[name].arguments.split()
-    if arguments[0] not in ("verify", "run") and "--out" not in arguments:
+    if arguments[0] not in ("verify", "run", "baseline") and "--out" not in arguments:
         arguments += ["--out", f"out-{name.replace(' ', '-')}{'.py' if arguments[0] == 'init' else ''}"]
     return tuple(arguments)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "gate", "sign", "doctor", "devices")
+COMMANDS = ("targets", "recipes", "init", "verify", "run", "build", "gate", "baseline", "sign", "doctor", "devices")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_each_of_10_helps_shows_an_example_and_exits_with_0(command: str, quick: Any, tmp_path: Path) -> None:
+def test_each_of_11_helps_shows_an_example_and_exits_with_0(command: str, quick: Any, tmp_path: Path) -> None:
     ended = quick(*command.split(), "--help", cwd=tmp_path)
     assert (ended.exit_code, ended.stderr) == (0, "")
     assert "example" in ended.stdout
