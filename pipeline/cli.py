@@ -103,7 +103,7 @@ def _dispatch(arguments: list[str]) -> int:
         case "gate":
             from pipeline.commands.gate_command import gate
 
-            return gate(rest, config=devices_file())
+            return gate(rest, config=devices_file(), in_github=os.environ.get("GITHUB_ACTIONS") == "true")
         case "sign":
             from pipeline.commands.sign_command import sign
 

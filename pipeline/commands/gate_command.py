@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.arguments import command_parser, flags_from
-from pipeline.errors import UsageRefused
+from pipeline.errors import OnlyNumbers, UsageRefused
 from pipeline.gate.gate import Limits
+from pipeline.gate.outcome import Gate
 
 EXAMPLES = """\
 examples:
@@ -42,6 +43,8 @@ def gate_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--max-{what}-regression", metavar="10%", help=f"likewise, for {SAID[what]}")
     parser.add_argument("--threads", metavar="N", type=int, help="of both; default: those they were made with")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of every order that is drawn")
+    parser.add_argument("--junit", metavar="FILE.xml", type=Path, help="write the result as JUnit XML too")
+    parser.add_argument("--markdown", metavar="FILE.md", type=Path, help="and as Markdown, with a picture beside it")
     parser.add_argument("--undecided", choices=("pass", "fail"), help="exit with 0 or 1 instead of 3")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     return parser
@@ -50,32 +53,48 @@ def gate_parser() -> argparse.ArgumentParser:
 SAID = {"p99": "the p99", "load": "the time to open the engine", "memory": "the peak of memory", "size": "its file"}
 
 
-def gate(arguments: Sequence[str], *, config: Path) -> int:
-    """Run `compress gate`; returns the exit code. config: the file of devices"""
+def gate(arguments: Sequence[str], *, config: Path, in_github: bool = False) -> int:
+    """Run `compress gate`; returns the exit code.
+
+    config: the file of devices · in_github: whether to speak to GitHub's workflow too
+    """
     flags = flags_from(gate_parser(), arguments)
     limits = limits_from(flags)
     for name in ("baseline", "candidate"):
         if getattr(flags, name) is None:
             raise UsageRefused(f"--{name} is missing. Give the folder of a bundle.")
     refuse_senseless(flags)
+    from pipeline.gate.gate_annotations import annotations
     from pipeline.gate.gate_text import gate_text
+    from pipeline.gate.reports import refuse_unwritable, write_reports
+
+    refuse_unwritable(flags.junit, flags.markdown)
+    undecided = flags.undecided or "undecided"
+    found = measured(flags, limits)
+    sys.stdout.write(json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n" if flags.json else gate_text(found))
+    if in_github:  # the workflow listens to both streams
+        sys.stderr.write(annotations(found, undecided=undecided))
+    write_reports(found, junit=flags.junit, markdown=flags.markdown, undecided=undecided)
+    return found.exit_code(undecided=undecided)
+
+
+def measured(flags: argparse.Namespace, limits: Limits) -> Gate:
+    """The gate itself; a baseline of which only numbers were kept decides nothing."""
     from pipeline.gate.pair import pair_from
-    from pipeline.gate.run_gate import Settings, run_gate
+    from pipeline.gate.run_gate import Settings, only_numbers, run_gate
     from pipeline.progress import progress_on
 
-    pair = pair_from(flags.baseline, flags.candidate, threads=flags.threads)
+    try:
+        pair = pair_from(flags.baseline, flags.candidate, threads=flags.threads)
+    except OnlyNumbers as error:
+        return only_numbers(flags.baseline, flags.candidate, limits, str(error))
     progress = progress_on(sys.stderr)
     try:
         progress.begin("gate")
-        found = run_gate(
-            pair,
-            Settings(limits, max_seconds=flags.max_seconds, seed=flags.seed, evaluation=flags.evaluation),
-            progress=progress,
-        )
+        settings = Settings(limits, max_seconds=flags.max_seconds, seed=flags.seed, evaluation=flags.evaluation)
+        return run_gate(pair, settings, progress=progress)
     finally:
         progress.close()
-    sys.stdout.write(json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n" if flags.json else gate_text(found))
-    return found.exit_code(undecided=flags.undecided or "undecided")
 
 
 def limits_from(flags: argparse.Namespace) -> Limits:

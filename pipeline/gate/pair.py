@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BundleRefused, UsageRefused
 from pipeline.examples_file import examples_in
-from pipeline.integrity import bundle_at, read_manifest, refuse_damaged
+from pipeline.gate.baselines import bundle_of_baseline
+from pipeline.integrity import read_manifest, refuse_damaged
 from pipeline.signing import EVIDENCE
 from targets.engines.absent import is_unbuilt
 from targets.errors import TargetsError
@@ -63,10 +64,11 @@ def pair_from(baseline: Path, candidate: Path, *, target: Target | None = None, 
     target: of both, through a device; None: as it is here · threads: instead of those the bundles were made with
 
     Raises:
-        BundleRefused: one is no bundle, damaged, unfinished, or of another kind than the other.
-        UsageRefused: they were made for different numbers of threads. TargetsError: an engine does not run here.
+        OnlyNumbers: of one only measurements were kept. BundleRefused: one is no bundle, damaged, unfinished, or of
+        another kind than the other. UsageRefused: they were made for different numbers of threads. TargetsError: an
+        engine does not run here.
     """
-    folders = [bundle_at(place) for place in (baseline, candidate)]
+    folders = [bundle_of_baseline(baseline), bundle_of_baseline(candidate)]
     manifests = [read_manifest(folder) for folder in folders]
     for folder, manifest in zip(folders, manifests, strict=True):
         refuse_damaged(folder, manifest, beside=EVIDENCE)

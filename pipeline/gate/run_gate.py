@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.gate.accuracy_drop import accuracy_line
 from pipeline.gate.further_lines import memory_line, sampled_lines, size_line
 from pipeline.gate.gate import Limits, Sampled, latency_line, sampled_until_decided
-from pipeline.gate.outcome import Gate, Line
+from pipeline.gate.outcome import Finding, Gate, Line
 from pipeline.gate.pair import Pair
 from pipeline.progress import Progress, Quiet
 from targets.engines.fresh_processes import FreshProcesses, pace_for
@@ -72,6 +72,12 @@ def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Set
         smallest_seen=smallest_seen(logs, limit=settings.limits.latency, error_rate=spent),
         conditions=asdict(conditions), remarks=remarks_on(pair, found),
     )  # fmt: skip
+
+
+def only_numbers(baseline: Path, candidate: Path, limits: Limits, why: str) -> Gate:
+    """The gate on a baseline of which only a measurement was kept: undecided, whatever the numbers are."""
+    latency = Line("latency", "ms", None, None, "ratio", None, None, None, limits.latency, Finding.UNDECIDED, why)
+    return Gate(str(baseline), str(candidate), "unknown", None, (latency,))
 
 
 def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
