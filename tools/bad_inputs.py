@@ -238,6 +238,14 @@ BAD_INPUTS = {
     "baseline action": BadInput("what baseline cannot do", "baseline updat damaged"),
     "baseline name": BadInput("a baseline's name that leads elsewhere", "baseline update damaged --name ../main"),
     "baseline numbers": BadInput("numbers in the place of a bundle", "baseline update ./numbers.json"),
+    "gate": BadInput("a damaged bundle at the gate", "gate --baseline damaged --candidate damaged"),
+    "gate half": BadInput("a gate without a baseline", "gate --candidate damaged"),
+    "gate limit": BadInput("a limit of zero", "gate --baseline damaged --candidate damaged --max-regression 0%"),
+    "gate share": BadInput("a limit of 200 %", "gate --baseline damaged --candidate damaged --max-regression 2"),
+    "gate word": BadInput("a limit of letters", "gate --baseline damaged --candidate damaged --max-regression x"),
+    "gate seconds": BadInput("a gate of a second", "gate --baseline damaged --candidate damaged --max-seconds 1"),
+    "gate points": BadInput("a drop below zero", "gate --baseline damaged --candidate damaged --max-accuracy-drop=-1"),
+    "gate file": BadInput("a report in no folder", "gate --baseline damaged --candidate damaged --junit nowhere/a.xml"),
     "onnx": BadInput("an ONNX file that is not there", "nowhere.onnx --target null --data photos"),
     "onnx empty": BadInput("an empty ONNX file", "nothing.onnx --target null --data photos"),
     "onnx text": BadInput("a text called .onnx", "text.onnx --target null --data photos"),
@@ -283,6 +291,6 @@ BAD_INPUTS = {
 def arguments_of(name: str) -> tuple[str, ...]:
     """The arguments of the case, with an `--out` of its own: what other commands left in the folder does not matter."""
     arguments = BAD_INPUTS[name].arguments.split()
-    if arguments[0] not in ("verify", "run", "baseline") and "--out" not in arguments:
+    if arguments[0] not in ("verify", "run", "baseline", "gate") and "--out" not in arguments:
         arguments += ["--out", f"out-{name.replace(' ', '-')}{'.py' if arguments[0] == 'init' else ''}"]
     return tuple(arguments)

@@ -117,7 +117,7 @@ def log_ratio(pair: Pair, path: Path) -> float:
     """log(time of this engine / time of the baseline), from some processes."""
     found = Sampled("cpu_ms")
     for seed in range(TUNING):
-        found.processes.append(measuring(pair, path)(seed))
+        found.add(measuring(pair, path)(seed))
     return math.log(found.estimate(0.05).ratio)
 
 

@@ -1,5 +1,6 @@
 """THE loop of the gate: a fresh process after the other, a look at the times fixed beforehand, then the verdict."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
@@ -30,24 +31,26 @@ class Limits:
 
 @dataclass
 class Sampled:
-    """What was measured until now. processes: of each its sittings, the baseline first in each of them."""
+    """What was measured until now.
+
+    processes: of each its sittings, the baseline first in each of them
+    log_ratios: log(candidate / baseline) of each process, the mean of its sittings, by the clock of the gate
+    """
 
     clock: str
     processes: list[Sequence[Sitting]] = field(default_factory=list)
+    log_ratios: list[float] = field(default_factory=list)
     seconds: float = 0.0
     looks: int = 0
 
-    def log_ratios(self, clock: str | None = None) -> list[float]:
-        """log(candidate / baseline) of each process: the mean of its sittings."""
-        which = clock or self.clock
-        return [
-            fmean(log_ratio_of_sitting(*times_of(each, which), timed=each.timed) for each in process)
-            for process in self.processes
-        ]
+    def add(self, process: Sequence[Sitting]) -> None:
+        """One more process."""
+        self.processes.append(process)
+        self.log_ratios.append(log_ratio_of(process, self.clock))
 
     def estimate(self, error_rate: float) -> Estimate:
         """The latency's ratio, by the clock of the gate."""
-        return estimate_from(self.log_ratios(), error_rate=error_rate)
+        return estimate_from(self.log_ratios, error_rate=error_rate)
 
     def milliseconds(self, place: int, clock: str = "wall_ms") -> list[float]:
         """All times of one engine."""
@@ -57,6 +60,11 @@ class Sampled:
     def turns(self) -> int:
         """How many turns each engine had."""
         return sum(len(each.wall_ms[0]) // each.timed for process in self.processes for each in process)
+
+
+def log_ratio_of(process: Sequence[Sitting], clock: str) -> float:
+    """log(candidate / baseline) of a process: the mean of its sittings."""
+    return fmean(log_ratio_of_sitting(*times_of(each, clock), timed=each.timed) for each in process)
 
 
 def times_of(sitting: Sitting, clock: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -84,7 +92,7 @@ def sampled_until_decided(
     started = now()
     for look, part in enumerate(looks.at):
         while not found.processes or now() - started < part * max_seconds:
-            found.processes.append(_one(measure, seed + len(found.processes), found))
+            found.add(_one(measure, seed + len(found.processes), found))
             found.seconds = now() - started
             shown.advance(min(found.seconds, max_seconds), max_seconds, note_of(found))
         found.looks = look + 1
@@ -102,9 +110,8 @@ def decided(lines: Sequence[Line]) -> bool:
 
 def note_of(found: Sampled) -> str:
     """What the progress says."""
-    logs = found.log_ratios()
-    ratio = estimate_from(logs, error_rate=0.01).ratio
-    return f"timing in turns: {len(logs)} processes, latency {percent(ratio)}"
+    middle = math.exp(median(found.log_ratios))
+    return f"timing in turns: {len(found.log_ratios)} processes, latency {percent(middle)}"
 
 
 def _one(measure: Measure, seed: int, found: Sampled) -> Sequence[Sitting]:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from pipeline.gate.accuracy_drop import accuracy_line
 from pipeline.gate.further_lines import memory_line, sampled_lines, size_line
-from pipeline.gate.gate import Limits, Sampled, latency_line, sampled_until_decided
+from pipeline.gate.gate import Limits, Sampled, latency_line, log_ratio_of, sampled_until_decided
 from pipeline.gate.outcome import Finding, Gate, Line
 from pipeline.gate.pair import Pair
 from pipeline.progress import Progress, Quiet
 from targets.engines.fresh_processes import FreshProcesses, pace_for
-from targets.paired_ratio import Looks, smallest_seen
+from targets.paired_ratio import Looks, estimate_from, smallest_seen
 from targets.reach.local import conditions_here
 
 
@@ -56,7 +56,7 @@ def run_gate(pair: Pair, settings: Settings, *, progress: Progress | None = None
 
 def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Settings) -> Gate:
     """Lines and samples, put together."""
-    logs = found.log_ratios()
+    logs = found.log_ratios
     conditions = conditions_here(
         target=pair.target.name, runtime=" and ".join(dict.fromkeys(side.engine.runtime for side in pair.sides)),
         threads=pair.threads, batch=len(pair.inputs), warmup_runs=0, samples=len(found.milliseconds(0)),
@@ -91,9 +91,8 @@ def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
             "precision. With --threads 1 less is undecided."
         )
     if found.clock == "cpu_ms":
-        by_clock = {clock: _exp(found.log_ratios(clock)) for clock in ("cpu_ms", "wall_ms")}
-        middle = {clock: sorted(ratios)[len(ratios) // 2] for clock, ratios in by_clock.items()}
-        apart = 100 * (middle["wall_ms"] / middle["cpu_ms"] - 1)
+        by_day = estimate_from([log_ratio_of(each, "wall_ms") for each in found.processes], error_rate=0.01)
+        apart = 100 * (by_day.interval.low / found.estimate(0.01).ratio - 1)
         if apart > 1:
             told.append(
                 f"By the time of day the candidate does {apart:.1f} % worse than by processor time: it waits for "

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.gate.gate import Measure, Sampled, latency_line, sampled_until_decided
+from pipeline.gate.gate import Measure, Sampled, latency_line, log_ratio_of, sampled_until_decided
 from pipeline.gate.outcome import Line
 from targets.engines.fresh_processes import Sitting
 from targets.paired_ratio import Looks
@@ -35,10 +35,9 @@ def recorded_trial(
     """(end in s, log ratio) of each process, and how the gate of each budget of seconds ended."""
     rows: list[tuple[float, float]] = []
     started = now_s()
-    found = Sampled("cpu_ms")
     while True:
-        found.processes = [measure(seed + len(rows))]
-        rows.append((now_s() - started, found.log_ratios()[0]))
+        process = measure(seed + len(rows))
+        rows.append((now_s() - started, log_ratio_of(process, "cpu_ms")))
         try:
             return rows, {each: replayed(rows, max_seconds=each, limit=limit) for each in seconds}
         except Exhausted:

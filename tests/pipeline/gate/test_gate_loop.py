@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.gate.gate import Limits, Measure, Sampled, decided, latency_line, sampled_until_decided
+from pipeline.gate.gate import Limits, Measure, Sampled, decided, latency_line, log_ratio_of, sampled_until_decided
 from pipeline.gate.outcome import Finding, Gate, Line, finding_of, only, percent
 from targets.engines.fresh_processes import Sitting
 from targets.errors import EngineFailed
@@ -76,12 +76,12 @@ def test_8_seconds_are_too_few_for_an_interval_and_undecided() -> None:
 
 
 def test_engines_at_the_limit_are_called_regressed_in_at_most_1_of_100_gates() -> None:
-    wrong, gates = 0, 400
+    wrong, gates = 0, 200
     for seed in range(gates):
         clock = Clock()
         _, line = gated(machine(clock, ratio=1.02, noise=0.01, seed=seed), clock)
         wrong += line.finding is not Finding.UNDECIDED
-    # Both ends are allowed 1 %; three standard errors of 400 gates.
+    # Both ends are allowed 1 %; three standard errors of 200 gates.
     assert wrong / gates <= 0.02 + 3 * math.sqrt(0.02 * 0.98 / gates)
 
 
@@ -103,9 +103,10 @@ def test_a_process_that_fails_once_is_started_again_and_twice_ends_the_gate_with
 
 def test_the_time_of_a_process_is_the_mean_of_its_2_sittings() -> None:
     sittings = [Sitting((1.0, 1.0), ((1.0,), (ratio,)), ((1.0,), (1.0,)), 1) for ratio in (1.02, 1.06)]
-    found = Sampled("cpu_ms", [sittings])
-    assert found.log_ratios() == [pytest.approx((math.log(1.02) + math.log(1.06)) / 2)]
-    assert found.log_ratios("wall_ms") == [0.0]
+    found = Sampled("cpu_ms")
+    found.add(sittings)
+    assert found.log_ratios == [pytest.approx((math.log(1.02) + math.log(1.06)) / 2)]
+    assert log_ratio_of(sittings, "wall_ms") == 0.0
 
 
 @pytest.mark.parametrize(
