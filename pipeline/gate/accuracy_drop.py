@@ -5,7 +5,7 @@ the same data, these are compared; nothing is asked again, for an engine answers
 file with inputs and labels must be given, and both engines answer it now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline.errors import DataMissing, DataRefused
 from pipeline.gate.outcome import Finding, Line, finding_of
 from pipeline.gate.pair import Pair
 from targets.accuracy import scores_of, top1
+from targets.exact_drop import exact_drop_interval
 from targets.intervals import paired_drop_interval
 
 NAME = "accuracy"
@@ -42,14 +43,25 @@ def accuracy_line(pair: Pair, *, limit: float | None, evaluation: Path | None, e
             return _unknown("the bundles were evaluated on different data", limit)
         scores = (kept[0], kept[1])
         source = f"scores of both engines on the same {counts[0]} test inputs, as their bundles hold them"
-    interval = paired_drop_interval(*scores, confidence=1 - error_rate)
+    low, high = drop_interval(*scores, confidence=1 - error_rate)
     drop = 100 * (float(np.mean(scores[0])) - float(np.mean(scores[1])))
     differ = int((np.asarray(scores[0]) != np.asarray(scores[1])).sum())
     return Line(
-        NAME, "%", 100 * float(np.mean(scores[0])), 100 * float(np.mean(scores[1])), "drop", drop, interval.low,
-        interval.high, limit, finding_of(interval.low, interval.high, limit=limit),
+        NAME, "%", 100 * float(np.mean(scores[0])), 100 * float(np.mean(scores[1])), "drop", drop, low,
+        high, limit, finding_of(low, high, limit=limit),
         f"{source}; they differ on {differ}",
     )  # fmt: skip
+
+
+def drop_interval(reference: Sequence[float], candidate: Sequence[float], *, confidence: float) -> tuple[float, float]:
+    """Bounds of the drop in points: exact for right and wrong answers, by pairs for graded scores."""
+    right, kept = np.asarray(reference), np.asarray(candidate)
+    if not np.isin(right, (0.0, 1.0)).all() or not np.isin(kept, (0.0, 1.0)).all():
+        graded = paired_drop_interval(reference, candidate, confidence=confidence)
+        return graded.low, graded.high
+    lost, won = int((right > kept).sum()), int((kept > right).sum())
+    low, high = exact_drop_interval(lost, won, len(right), confidence=confidence)
+    return 100 * low, 100 * high
 
 
 def stored_scores(manifest: Mapping[str, Any]) -> tuple[float, ...] | None:

@@ -10,7 +10,11 @@ import pytest
 EXPECTED = {
     "no target": ("--target is missing", "arm64-cpu, jetson-orin, ", "Example: --target x86-cpu"),
     "target": ("'x86'", "Did you mean x86-cpu?", "x86-avx2, x86-cpu, x86-vnni"),
-    "command": ("unknown command 'verfy'", "Did you mean 'verify'?", "build, devices, doctor, gate, init, recipes, run"),
+    "command": (
+        "unknown command 'verfy'",
+        "Did you mean 'verify'?",
+        "build, devices, doctor, gate, init, recipes, run",
+    ),
     "flag": ("unknown flag '--epoch-scale'", "Did you mean --epochs-scale?", "--help"),
     "number": ("--threads", "'many'", "--help"),
     "threads": ("--threads 0", "at least one"),
