@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TargetsError, CalibrationError) as error:
         return _failed(str(error), 2)
     except KeyboardInterrupt:
-        return _failed("interrupted. Finished stages and the last checkpoint are kept; the same command goes on.", 130)
+        kept = "Finished stages and the last checkpoint are kept; the same command goes on."
+        return _failed(f"interrupted. {'A gate keeps nothing: run it again.' if arguments[0] == 'gate' else kept}", 130)
     except Exception:  # noqa: BLE001 - anything else is our bug (or the recipe's): its traceback, and a code of its own
         sys.stderr.write(traceback.format_exc())
         return _failed("this is a bug of compress, or of the recipe if the last lines above are in its files.", 70)

@@ -22,16 +22,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from gate_trials.by_hand import RULES, by_hand
+from gate_trials.load import loaded
+from gate_trials.recorded import recorded_trial
+from gate_trials.slower import slower_by
+
 from pipeline.gate.gate import Sampled
 from pipeline.gate.pair import Pair, pair_from
 from targets.engines.fresh_processes import FreshProcesses, pace_for
 from targets.paired_ratio import estimate_from
 from targets.reach.local import describe_machine
 from targets.stopwatch import now_s
-from tools.gate_trials.by_hand import RULES, by_hand
-from tools.gate_trials.load import loaded
-from tools.gate_trials.recorded import recorded_trial
-from tools.gate_trials.slower import slower_by
 
 LIMIT = 1.02
 TUNING = 24  # processes per network while its work is found
