@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Training threads that wait spin; a shorter spin costs nothing on idle cores and keeps busy ones useful. Read when
     # torch is loaded, so it is set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # ONNX Runtime from 1.31 on starts a thread for telemetry when it is loaded, and nobody here asked for one.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     from calibration.errors import CalibrationError
     from pipeline.errors import PipelineError
     from pipeline.kept_memory import keep_freed_memory

@@ -55,7 +55,7 @@ class Looks:
     Later looks spend more: they decide what is close.
     """
 
-    at: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    at: tuple[float, ...] = (0.3, 0.5, 0.75, 1.0)
     parts: tuple[float, ...] = (0.2, 0.25, 0.25, 0.3)
     error_rate: float = 0.01
 

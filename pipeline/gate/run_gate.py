@@ -6,10 +6,12 @@ from pathlib import Path
 from pipeline.gate.accuracy_drop import accuracy_line
 from pipeline.gate.further_lines import memory_line, sampled_lines, size_line
 from pipeline.gate.gate import Limits, Sampled, latency_line, log_ratio_of, sampled_until_decided
+from pipeline.gate.instructions_line import instructions_line
 from pipeline.gate.outcome import Finding, Gate, Line
 from pipeline.gate.pair import Pair
 from pipeline.progress import Progress, Quiet
 from targets.engines.fresh_processes import FreshProcesses, pace_for
+from targets.engines.instructions import instructions_of, witness_here
 from targets.paired_ratio import Looks, estimate_from, smallest_seen
 from targets.reach.local import conditions_here
 
@@ -38,6 +40,8 @@ def run_gate(pair: Pair, settings: Settings, *, progress: Progress | None = None
         accuracy_line(pair, limit=limits.accuracy_points, evaluation=settings.evaluation, error_rate=looks.error_rate)
     )
     exact.append(memory_line(pair, limit=limits.memory, error_rate=looks.error_rate))
+    if limits.instructions is not None:
+        exact.append(counted_line(pair, limits.instructions))
     measure = FreshProcesses(
         ((pair.baseline.path, pair.baseline.runtime), (pair.candidate.path, pair.candidate.runtime)),
         pair.inputs, pair.threads, pace_for(max(side.call_ms for side in pair.sides)),
@@ -52,6 +56,20 @@ def run_gate(pair: Pair, settings: Settings, *, progress: Progress | None = None
         measure, judge, clock=clock, max_seconds=settings.max_seconds, looks=looks, seed=seed, progress=shown
     )
     return gate_from(pair, found, (*sampled, *exact), settings)
+
+
+def counted_line(pair: Pair, limit: float) -> Line:
+    """Instructions per answer of both engines, by the witness that this machine has.
+
+    Raises:
+        EngineMissing: it has none; the message says what to install.
+    """
+    witness = witness_here()
+    baseline, candidate = (
+        instructions_of(side.path, pair.inputs, threads=pair.threads, runtime=side.runtime, witness=witness)
+        for side in pair.sides
+    )
+    return instructions_line(baseline, candidate, limit=limit)
 
 
 def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Settings) -> Gate:

@@ -6,6 +6,7 @@ Stands in a bundle: Python 3.8 or later, numpy, and onnxruntime or openvino.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,7 @@ def session_of(engine: Path, runtime: str, *, threads: int) -> Any:
 
 
 def onnx_session(path: Path, *, threads: int, optimize: bool) -> Any:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else a thread is started for it, from 1.31 on
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

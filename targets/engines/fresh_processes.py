@@ -37,7 +37,7 @@ class Pace:
     """
 
     sittings: int = 2
-    seconds: float = 0.3
+    seconds: float = 0.4
     untimed: int = 1
     timed: int = 4
     least: int = 3

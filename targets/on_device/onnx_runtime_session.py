@@ -7,6 +7,7 @@ without VNNI it makes the integer products exact, elsewhere it changes nothing.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,7 @@ def whole_number(job: dict[str, Any], name: str, default: int) -> int:
 def onnx_runtime() -> Any:
     """The module."""
     try:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else a thread is started for it, from 1.31 on
         import onnxruntime
     except ImportError as error:
         raise OnDeviceFailure(
