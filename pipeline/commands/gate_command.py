@@ -16,6 +16,7 @@ EXAMPLES = """\
 examples:
   compress gate --baseline baselines/main.json --candidate ./compressed/photos
   compress gate --baseline bundles/v1 --candidate bundles/v2 --max-regression 1% --max-seconds 120
+  compress gate --baseline bundles/v1 --candidate bundles/v2 --device ssh://me@orin --lock-clocks --max-seconds 180
   compress gate --baseline bundles/v1 --candidate bundles/v2 --junit gate.xml --markdown gate.md --undecided pass
 
 Both engines are run again, now and here, in turns, in many fresh processes; no stored number is compared. The gate
@@ -40,6 +41,10 @@ def gate_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     for what in ("p99", "load", "memory", "size"):
         parser.add_argument(f"--max-{what}-regression", metavar="10%", help=f"likewise, for {SAID[what]}")
+    parser.add_argument("--device", metavar="ADDRESS", help="where both are run: ssh://user@host[:port], or a name of "
+                        "`compress devices`; default: this machine")  # fmt: skip
+    parser.add_argument("--lock-clocks", action="store_true", help="lock its clocks while measuring, where permitted")
+    parser.add_argument("--power-mode", metavar="NAME", help="measure in this power mode, likewise")
     parser.add_argument("--threads", metavar="N", type=int, help="of both; default: those they were made with")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of every order that is drawn")
     parser.add_argument("--undecided", choices=("pass", "fail"), help="exit with 0 or 1 instead of 3")
@@ -58,22 +63,30 @@ def gate(arguments: Sequence[str], *, config: Path) -> int:
         if getattr(flags, name) is None:
             raise UsageRefused(f"--{name} is missing. Give the folder of a bundle.")
     refuse_senseless(flags)
+    from pipeline.asked import settings_from
     from pipeline.gate.gate_text import gate_text
-    from pipeline.gate.pair import pair_from
+    from pipeline.gate.gate_there import heard_once
+    from pipeline.gate.pair import pair_from, target_through
     from pipeline.gate.run_gate import Settings, run_gate
     from pipeline.progress import progress_on
+    from pipeline.reached_device import reached
 
-    pair = pair_from(flags.baseline, flags.candidate, threads=flags.threads)
-    progress = progress_on(sys.stderr)
-    try:
-        progress.begin("gate")
-        found = run_gate(
-            pair,
-            Settings(limits, max_seconds=flags.max_seconds, seed=flags.seed, evaluation=flags.evaluation),
-            progress=progress,
-        )
-    finally:
-        progress.close()
+    jobs = settings_from(flags)
+    with reached(flags.device, config=config) as device:
+        target = target_through(device, flags.baseline, settings=jobs)
+        pair = pair_from(flags.baseline, flags.candidate, target=target, threads=flags.threads)
+        progress = progress_on(sys.stderr)
+        if device is not None:
+            device.listener = heard_once(progress)
+        try:
+            progress.begin("gate")
+            found = run_gate(
+                pair,
+                Settings(limits, max_seconds=flags.max_seconds, seed=flags.seed, evaluation=flags.evaluation),
+                progress=progress,
+            )
+        finally:
+            progress.close()
     sys.stdout.write(json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n" if flags.json else gate_text(found))
     return found.exit_code(undecided=flags.undecided or "undecided")
 

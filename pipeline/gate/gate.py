@@ -1,14 +1,14 @@
 """THE loop of the gate: a fresh process after the other, a look at the times fixed beforehand, then the verdict."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 from pipeline.gate.outcome import Finding, Line, finding_of, percent
 from pipeline.progress import Progress, Quiet
 from targets.engines.fresh_processes import Sitting
-from targets.errors import TargetsError
+from targets.errors import DeviceChanged, DeviceLost, DeviceMissing, TargetsError, TimesRefused
 from targets.paired_ratio import Estimate, Looks, estimate_from, log_ratio_of_sitting
 from targets.stopwatch import now_s
 
@@ -36,6 +36,7 @@ class Sampled:
     processes: list[Sequence[Sitting]] = field(default_factory=list)
     seconds: float = 0.0
     looks: int = 0
+    stopped: str = ""  # why it ended before anything could be decided
 
     def log_ratios(self, clock: str | None = None) -> list[float]:
         """log(candidate / baseline) of each process: the median of its sittings."""
@@ -69,20 +70,28 @@ Judge = Callable[[Sampled, float], Sequence[Line]]  # the lines that rest on sam
 
 def sampled_until_decided(
     measure: Measure, judge: Judge, *, clock: str, max_seconds: float, looks: Looks, seed: int,
-    progress: Progress | None = None,
+    progress: Progress | None = None, waiting: Callable[[], int] = lambda: 0,
 ) -> tuple[Sampled, tuple[Line, ...]]:  # fmt: skip
     """Processes one by one; at every look the lines are judged, and when all are decided no more are started.
 
+    waiting: how many processes have ended that `measure` has yet to give: those cost no time
+
     Raises:
-        TargetsError: an engine fails in two processes running; what was found until then is in the sentence.
+        TargetsError: an engine fails in two processes running, or a device goes away; what was found until then is in
+            the sentence. A device that does not stay as it is ends the gate, and nothing is decided.
     """
     shown = progress or Quiet()
     found = Sampled(clock)
     lines: tuple[Line, ...] = ()
     started = now_s()
     for look, part in enumerate(looks.at):
-        while not found.processes or now_s() - started < part * max_seconds:
-            found.processes.append(_one(measure, seed + len(found.processes), found))
+        while not found.processes or waiting() or now_s() - started < part * max_seconds:
+            try:
+                found.processes.append(_one(measure, seed + len(found.processes), found))
+            except DeviceChanged as changed:
+                found.stopped, found.seconds = str(changed), now_s() - started
+                judged = judge(found, looks.spent(look)) if found.processes else ()
+                return found, tuple(undecided_for(found.stopped, line) for line in judged)
             found.seconds = now_s() - started
             shown.advance(min(found.seconds, max_seconds), max_seconds, note_of(found))
         found.looks = look + 1
@@ -98,6 +107,13 @@ def decided(lines: Sequence[Line]) -> bool:
     return Finding.REGRESSED in found or Finding.UNDECIDED not in found
 
 
+def undecided_for(why: str, line: Line) -> Line:
+    """A line that somebody set a limit on, left open for this reason; the numbers stay."""
+    if line.finding is Finding.REPORTED:
+        return line
+    return replace(line, finding=Finding.UNDECIDED, why=f"{why} Until then: {line.why}")
+
+
 def note_of(found: Sampled) -> str:
     """What the progress says."""
     logs = found.log_ratios()
@@ -106,19 +122,26 @@ def note_of(found: Sampled) -> str:
 
 
 def _one(measure: Measure, seed: int, found: Sampled) -> Sequence[Sitting]:
-    """A process; a second one where the first fails: one that was killed from outside must not end a gate."""
+    """A process; a second one where the first fails: one that was killed from outside must not end a gate.
+
+    A device has been waited for already where it was lost, and times that are refused once are refused again.
+    """
     try:
-        return measure(seed)
-    except TargetsError:
         try:
             return measure(seed)
-        except TargetsError as error:
-            done = len(found.processes)
-            if not done:
-                raise
-            raise type(error)(
-                f"{error} Before that {done} processes had found {percent(found.estimate(0.01).ratio)}."
-            ) from error
+        except (DeviceChanged, DeviceLost, DeviceMissing, TimesRefused):
+            raise
+        except TargetsError:
+            return measure(seed)
+    except DeviceChanged:
+        raise
+    except TargetsError as error:
+        done = len(found.processes)
+        if not done:
+            raise
+        raise type(error)(
+            f"{error} Before that {done} processes had found {percent(found.estimate(0.01).ratio)}."
+        ) from error
 
 
 def latency_line(found: Sampled, *, limit: float, error_rate: float) -> Line:

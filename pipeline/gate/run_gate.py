@@ -1,14 +1,17 @@
 """A gate from two bundles: what is exact first, then what must be sampled."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pipeline.gate.accuracy import accuracy_line
 from pipeline.gate.further_lines import memory_line, sampled_lines, size_line
 from pipeline.gate.gate import Limits, Sampled, latency_line, sampled_until_decided
+from pipeline.gate.gate_there import blocks_of, device_conditions, lines_there, remarks_there
 from pipeline.gate.outcome import Gate, Line
-from pipeline.gate.pair import Pair
+from pipeline.gate.pair import Pair, Side
+from pipeline.gate.unmeasured import unmeasured_lines, why_not_timed
 from pipeline.progress import Progress, Quiet
+from targets.engines.elsewhere import TENSORRT
 from targets.engines.fresh_processes import FreshProcesses, pace_for
 from targets.paired_ratio import Looks, smallest_seen
 from targets.reach.local import conditions_here
@@ -37,7 +40,12 @@ def run_gate(pair: Pair, settings: Settings, *, progress: Progress | None = None
     exact.append(
         accuracy_line(pair, limit=limits.accuracy_points, evaluation=settings.evaluation, error_rate=looks.error_rate)
     )
+    why = why_not_timed(pair.target)
+    if why:
+        return gate_from(pair, Sampled("wall_ms"), (*unmeasured_lines(limits, why), *exact), settings)
     exact.append(memory_line(pair, limit=limits.memory, error_rate=looks.error_rate))
+    if pair.target.device is not None:
+        return _gate_there(pair, exact, settings, progress=shown)
     measure = FreshProcesses(
         ((pair.baseline.path, pair.baseline.runtime), (pair.candidate.path, pair.candidate.runtime)),
         pair.inputs, pair.threads, pace_for(max(side.call_ms for side in pair.sides)),
@@ -54,22 +62,40 @@ def run_gate(pair: Pair, settings: Settings, *, progress: Progress | None = None
     return gate_from(pair, found, (*sampled, *exact), settings)
 
 
+def _gate_there(pair: Pair, exact: list[Line], settings: Settings, *, progress: Progress) -> Gate:
+    """The same on a device, in blocks; where it does not stay as it is nothing is decided by time."""
+    looks, limits, seed, blocks = settings.looks, settings.limits, settings.seed, blocks_of(pair)
+
+    def judge(found: Sampled, error_rate: float) -> tuple[Line, ...]:
+        return lines_there(blocks, found, limits, error_rate=error_rate, seed=seed)
+
+    found, sampled = sampled_until_decided(
+        blocks, judge, clock="wall_ms", max_seconds=settings.max_seconds, looks=looks, seed=seed, progress=progress,
+        waiting=blocks.waiting,
+    )  # fmt: skip
+    lines = sampled or unmeasured_lines(replace(limits, memory=None), found.stopped)
+    gate = gate_from(pair, found, (*lines, *exact), settings)
+    remarks = (*gate.remarks, *remarks_there(blocks, found, looks=looks))
+    return replace(gate, conditions=device_conditions(pair, blocks, found), remarks=remarks)
+
+
 def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Settings) -> Gate:
     """Lines and samples, put together."""
     logs = found.log_ratios()
     conditions = conditions_here(
-        target=pair.target.name, runtime=" and ".join(dict.fromkeys(side.engine.runtime for side in pair.sides)),
+        target=pair.target.name, runtime=" and ".join(dict.fromkeys(runtime_of(pair, side) for side in pair.sides)),
         threads=pair.threads, batch=len(pair.inputs), warmup_runs=0, samples=len(found.milliseconds(0)),
         on_target=pair.target.is_here(),
     )  # fmt: skip
     ratios = [float(each) for each in _exp(logs)]
     spent = settings.looks.spent(max(0, found.looks - 1))
     return Gate(
-        baseline=pair.baseline.name, candidate=pair.candidate.name, target=pair.target.name, device=None, lines=lines,
+        baseline=pair.baseline.name, candidate=pair.candidate.name, target=pair.target.name,
+        device=pair.target.device.address if pair.target.device is not None else None, lines=lines,
         process_ratios=tuple(ratios), baseline_ms=tuple(found.milliseconds(0)),
         candidate_ms=tuple(found.milliseconds(1)), turns=found.turns, seconds=found.seconds, looks=found.looks,
         looks_planned=len(settings.looks.at), error_rate=settings.looks.error_rate,
-        smallest_seen=smallest_seen(logs, limit=settings.limits.latency, error_rate=spent),
+        smallest_seen=smallest_seen(logs, limit=settings.limits.latency, error_rate=spent) if logs else None,
         conditions=asdict(conditions), remarks=remarks_on(pair, found),
     )  # fmt: skip
 
@@ -79,12 +105,12 @@ def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
     told = []
     if pair.baseline.path.read_bytes() == pair.candidate.path.read_bytes():
         told.append("Both engine files are the same, byte by byte: the change did not reach the engine.")
-    if pair.threads > 1:
+    if pair.threads > 1 and all(side.runtime != TENSORRT for side in pair.sides):
         told.append(
             f"Both engines ran with {pair.threads} threads: two that are open slow each other down, which costs "
             "precision. With --threads 1 less is undecided."
         )
-    if found.clock == "cpu_ms":
+    if found.clock == "cpu_ms" and found.processes:
         by_clock = {clock: _exp(found.log_ratios(clock)) for clock in ("cpu_ms", "wall_ms")}
         middle = {clock: sorted(ratios)[len(ratios) // 2] for clock, ratios in by_clock.items()}
         apart = 100 * (middle["wall_ms"] / middle["cpu_ms"] - 1)
@@ -94,6 +120,11 @@ def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
                 "something. See the line p50."
             )
     return tuple(told)
+
+
+def runtime_of(pair: Pair, side: Side) -> str:
+    """As it is here or there; as the bundle says where nobody was asked."""
+    return side.engine.runtime if pair.target.is_here() else str(side.manifest["engine"]["runtime"])
 
 
 def _exp(logs: list[float]) -> list[float]:
