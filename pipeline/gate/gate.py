@@ -139,9 +139,8 @@ def _one(measure: Measure, seed: int, found: Sampled) -> Sequence[Sitting]:
         done = len(found.processes)
         if not done:
             raise
-        raise type(error)(
-            f"{error} Before that {done} processes had found {percent(found.estimate(0.01).ratio)}."
-        ) from error
+        said = f"{done} processes" if done > 1 else "1 process"
+        raise type(error)(f"{error} Before that {said} had found {percent(found.estimate(0.01).ratio)}.") from error
 
 
 def latency_line(found: Sampled, *, limit: float, error_rate: float) -> Line:

@@ -19,6 +19,7 @@ from targets.engines.block_there import BlocksThere
 from targets.engines.elsewhere import Elsewhere
 from targets.paired_ratio import Looks, estimate_from
 from targets.reach.conditions_there import conditions_there
+from targets.reach.local import conditions_here
 
 
 def blocks_of(pair: Pair) -> BlocksThere:
@@ -59,16 +60,15 @@ def compute_lines(blocks: BlocksThere, *, error_rate: float) -> tuple[Line, ...]
     )  # fmt: skip
 
 
-def device_conditions(pair: Pair, blocks: BlocksThere, found: Sampled) -> dict[str, Any]:
-    """Of the device, its state before and after among them."""
-    device = blocks.engine.device
-    taken = asdict(
-        conditions_there(
-            device.facts(), target=pair.target.name, runtime=blocks.engine.runtime, threads=pair.threads,
-            batch=len(pair.inputs), warmup_runs=0, samples=len(found.milliseconds(0)),
-        )
-    )  # fmt: skip
-    return taken | {"device": {**(taken["device"] or {}), **blocks.state()}}
+def conditions_of(pair: Pair, *, runtime: str, samples: int) -> dict[str, Any]:
+    """Of the device that was reached, or of this machine, which is the target or is not."""
+    told: dict[str, Any] = {
+        "target": pair.target.name, "runtime": runtime, "threads": pair.threads, "batch": len(pair.inputs),
+        "warmup_runs": 0, "samples": samples,
+    }  # fmt: skip
+    if pair.target.device is not None:
+        return asdict(conditions_there(pair.target.device.facts(), **told))
+    return asdict(conditions_here(**told, on_target=pair.target.is_here()))
 
 
 def remarks_there(blocks: BlocksThere, found: Sampled, *, looks: Looks) -> tuple[str, ...]:

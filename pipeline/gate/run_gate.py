@@ -1,12 +1,12 @@
 """A gate from two bundles: what is exact first, then what must be sampled."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.gate.accuracy import accuracy_line
 from pipeline.gate.further_lines import memory_line, sampled_lines, size_line
 from pipeline.gate.gate import Limits, Sampled, latency_line, sampled_until_decided
-from pipeline.gate.gate_there import blocks_of, device_conditions, lines_there, remarks_there
+from pipeline.gate.gate_there import blocks_of, conditions_of, lines_there, remarks_there
 from pipeline.gate.outcome import Gate, Line
 from pipeline.gate.pair import Pair, Side
 from pipeline.gate.unmeasured import unmeasured_lines, why_not_timed
@@ -14,7 +14,6 @@ from pipeline.progress import Progress, Quiet
 from targets.engines.elsewhere import TENSORRT
 from targets.engines.fresh_processes import FreshProcesses, pace_for
 from targets.paired_ratio import Looks, smallest_seen
-from targets.reach.local import conditions_here
 
 
 @dataclass(frozen=True)
@@ -75,18 +74,15 @@ def _gate_there(pair: Pair, exact: list[Line], settings: Settings, *, progress: 
     )  # fmt: skip
     lines = sampled or unmeasured_lines(replace(limits, memory=None), found.stopped)
     gate = gate_from(pair, found, (*lines, *exact), settings)
+    device = {**(gate.conditions["device"] or {}), **blocks.state()}
     remarks = (*gate.remarks, *remarks_there(blocks, found, looks=looks))
-    return replace(gate, conditions=device_conditions(pair, blocks, found), remarks=remarks)
+    return replace(gate, conditions={**gate.conditions, "device": device}, remarks=remarks)
 
 
 def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Settings) -> Gate:
     """Lines and samples, put together."""
     logs = found.log_ratios()
-    conditions = conditions_here(
-        target=pair.target.name, runtime=" and ".join(dict.fromkeys(runtime_of(pair, side) for side in pair.sides)),
-        threads=pair.threads, batch=len(pair.inputs), warmup_runs=0, samples=len(found.milliseconds(0)),
-        on_target=pair.target.is_here(),
-    )  # fmt: skip
+    runtimes = " and ".join(dict.fromkeys(runtime_of(pair, side) for side in pair.sides))
     ratios = [float(each) for each in _exp(logs)]
     spent = settings.looks.spent(max(0, found.looks - 1))
     return Gate(
@@ -96,7 +92,8 @@ def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Set
         candidate_ms=tuple(found.milliseconds(1)), turns=found.turns, seconds=found.seconds, looks=found.looks,
         looks_planned=len(settings.looks.at), error_rate=settings.looks.error_rate,
         smallest_seen=smallest_seen(logs, limit=settings.limits.latency, error_rate=spent) if logs else None,
-        conditions=asdict(conditions), remarks=remarks_on(pair, found),
+        conditions=conditions_of(pair, runtime=runtimes, samples=len(found.milliseconds(0))),
+        remarks=remarks_on(pair, found),
     )  # fmt: skip
 
 

@@ -105,8 +105,8 @@ class BlocksThere:
             self.thrown.append(" ".join([*changed[:2], *warmth(timed.state)]))
         raise DeviceChanged(
             f"{self.engine.device.address} did not stay as it was, in {1 + REPEATS} blocks running: {self.thrown[-1]} "
-            "Let it cool and leave it alone, hold its clocks (--lock-clocks) or take a lower power mode (--power-mode); "
-            "then run the gate again."
+            "Let it cool, leave it alone, hold its clocks (--lock-clocks) or lower its power mode (--power-mode); then "
+            "run the gate again."
         )
 
     def _timed(self, seed: int) -> Timed:
