@@ -73,7 +73,7 @@ def gate(arguments: Sequence[str], *, config: Path) -> int:
 
     jobs = settings_from(flags)
     with reached(flags.device, config=config) as device:
-        target = target_through(device, flags.baseline, settings=jobs)
+        target = target_through(flags.baseline, flags.candidate, device=device, settings=jobs)
         pair = pair_from(flags.baseline, flags.candidate, target=target, threads=flags.threads)
         progress = progress_on(sys.stderr)
         if device is not None:

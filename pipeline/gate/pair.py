@@ -94,15 +94,22 @@ def pair_from(baseline: Path, candidate: Path, *, target: Target | None = None, 
     return Pair(sides[0], sides[1], target, inputs, count)
 
 
-def target_through(device: Reached | None, bundle: Path, *, settings: Mapping[str, Any]) -> Target | None:
-    """The target of a bundle as this device; None where there is none. settings: of its jobs, as that clocks are locked
+def target_through(
+    baseline: Path, candidate: Path, *, device: Reached | None, settings: Mapping[str, Any]
+) -> Target | None:
+    """The target of both bundles as this device; None where there is none.
+
+    settings: of the jobs there, such as that clocks are locked
 
     Raises:
-        BundleRefused: it is no bundle. DeviceMissing: the device is of another kind.
+        BundleRefused: one is no bundle, or of another kind than the other. DeviceMissing: so is the device.
     """
     if device is None:
         return None
-    return target_named(str(read_manifest(bundle_at(bundle))["target"]["name"])).through(device, settings=settings)
+    folders = [bundle_at(place) for place in (baseline, candidate)]
+    manifests = [read_manifest(folder) for folder in folders]
+    refuse_unlike(folders, manifests)
+    return target_named(str(manifests[0]["target"]["name"])).through(device, settings=settings)
 
 
 def refuse_unlike(folders: list[Path], manifests: list[dict[str, Any]]) -> None:
