@@ -10,7 +10,9 @@ from targets.target import Target
 def why_not_timed(target: Target) -> str:
     """Why no time that is taken now says something of the target; "" where one does."""
     if not target.is_here():
-        return f"not measured: this machine is no {target.name}. Give the device itself: --device ADDRESS."
+        return (
+            f"not measured: no {target.name} was reached. Name the device that both engines are for: --device ADDRESS."
+        )
     if target.device is not None:
         try:
             refuse_emulated(target.device)
