@@ -33,9 +33,7 @@ def accuracy_line(pair: Pair, *, limit: float | None, evaluation: Path | None, e
     """
     if evaluation is not None and not pair.target.is_here():
         finding = Finding.REPORTED if limit is None else Finding.UNDECIDED
-        told = (
-            f"this machine is no {pair.target.name}, so nobody can ask the engines. Give the device: --device ADDRESS."
-        )
+        told = f"no {pair.target.name} was reached that could be asked. Name the device: --device ADDRESS."
         return Line(NAME, "%", None, None, "drop", None, None, None, limit, finding, told)
     if evaluation is not None:
         scores = _answered(pair, evaluation)

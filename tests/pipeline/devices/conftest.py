@@ -1,4 +1,4 @@
-"""Tiny whole runs of the loop through a device: this machine, or a stand-in Jetson on it; no ssh between. Bundles too."""
+"""Tiny whole runs of the loop through a device: this machine, or a stand-in Jetson on it; no ssh between. Bundles."""
 
 import hashlib
 import importlib.util
