@@ -8,6 +8,7 @@ TargetsError
 ├── EngineFailed        the engine runs, but fails or answers nonsense
 ├── TimesRefused        no time taken there would say anything: the processor is emulated
 ├── DeviceMissing       the device is not the machine we are on, and cannot be reached
+├── DeviceChanged       the device did not stay as it was while engines were timed
 ├── DeviceLost          the device was reached, and then the link or the time ended before the work did
 └── DeviceFull          no space is left on the device
 """
@@ -43,6 +44,10 @@ class TimesRefused(TargetsError):
 
 class DeviceMissing(TargetsError):
     """The device is not the machine we are on, and cannot be reached."""
+
+
+class DeviceChanged(TargetsError):
+    """The device did not stay as it was while engines were timed."""
 
 
 class DeviceLost(TargetsError):

@@ -17,6 +17,7 @@ EXAMPLES = """\
 examples:
   compress gate --baseline baselines/main.json --candidate ./compressed/photos
   compress gate --baseline bundles/v1 --candidate bundles/v2 --max-regression 1% --max-seconds 120
+  compress gate --baseline bundles/v1 --candidate bundles/v2 --device ssh://me@orin --lock-clocks --max-seconds 180
   compress gate --baseline bundles/v1 --candidate bundles/v2 --junit gate.xml --markdown gate.md --undecided pass
 
 Both engines are run again, now and here, in turns, in many fresh processes; no stored number is compared. The gate
@@ -45,6 +46,10 @@ def gate_parser() -> argparse.ArgumentParser:
         "--instructions", action="store_true",
         help="count the instructions of an answer too (hardware counters, else valgrind); at most 0.5%% more",
     )  # fmt: skip
+    parser.add_argument("--device", metavar="ADDRESS", help="where both are run: ssh://user@host[:port], or a name of "
+                        "`compress devices`; default: this machine")  # fmt: skip
+    parser.add_argument("--lock-clocks", action="store_true", help="lock its clocks while measuring, where permitted")
+    parser.add_argument("--power-mode", metavar="NAME", help="measure in this power mode, likewise")
     parser.add_argument("--threads", metavar="N", type=int, help="of both; default: those they were made with")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of every order that is drawn")
     parser.add_argument("--junit", metavar="FILE.xml", type=Path, help="write the result as JUnit XML too")
@@ -72,10 +77,14 @@ def gate(arguments: Sequence[str], *, config: Path, in_github: bool = False) -> 
     from pipeline.gate.gate_annotations import annotations
     from pipeline.gate.gate_text import gate_text
     from pipeline.gate.reports import refuse_unwritable, write_reports
+    from pipeline.gate.run_gate import only_numbers
 
     refuse_unwritable(flags.junit, flags.markdown)
     undecided = flags.undecided or "undecided"
-    found = measured(flags, limits)
+    try:
+        found = measured(flags, limits, config=config)
+    except OnlyNumbers as error:
+        found = only_numbers(flags.baseline, flags.candidate, limits, str(error))
     sys.stdout.write(json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n" if flags.json else gate_text(found))
     if in_github:  # the workflow listens to both streams
         sys.stderr.write(annotations(found, undecided=undecided))
@@ -83,23 +92,28 @@ def gate(arguments: Sequence[str], *, config: Path, in_github: bool = False) -> 
     return found.exit_code(undecided=undecided)
 
 
-def measured(flags: argparse.Namespace, limits: Limits) -> Gate:
-    """The gate itself; a baseline of which only numbers were kept decides nothing."""
-    from pipeline.gate.pair import pair_from
-    from pipeline.gate.run_gate import Settings, only_numbers, run_gate
+def measured(flags: argparse.Namespace, limits: Limits, *, config: Path) -> Gate:
+    """The gate itself, here or on the device that is named."""
+    from pipeline.asked import settings_from
+    from pipeline.gate.gate_there import heard_once
+    from pipeline.gate.pair import pair_from, target_through
+    from pipeline.gate.run_gate import Settings, run_gate
     from pipeline.progress import progress_on
+    from pipeline.reached_device import reached
 
-    try:
-        pair = pair_from(flags.baseline, flags.candidate, threads=flags.threads)
-    except OnlyNumbers as error:
-        return only_numbers(flags.baseline, flags.candidate, limits, str(error))
-    progress = progress_on(sys.stderr)
-    try:
-        progress.begin("gate")
-        settings = Settings(limits, max_seconds=flags.max_seconds, seed=flags.seed, evaluation=flags.evaluation)
-        return run_gate(pair, settings, progress=progress)
-    finally:
-        progress.close()
+    jobs = settings_from(flags)
+    settings = Settings(limits, max_seconds=flags.max_seconds, seed=flags.seed, evaluation=flags.evaluation)
+    with reached(flags.device, config=config) as device:
+        target = target_through(flags.baseline, flags.candidate, device=device, settings=jobs)
+        pair = pair_from(flags.baseline, flags.candidate, target=target, threads=flags.threads)
+        progress = progress_on(sys.stderr)
+        if device is not None:
+            device.listener = heard_once(progress)
+        try:
+            progress.begin("gate")
+            return run_gate(pair, settings, progress=progress)
+        finally:
+            progress.close()
 
 
 def limits_from(flags: argparse.Namespace) -> Limits:

@@ -18,8 +18,10 @@ from pipeline.gate.pair import Pair
 from targets.accuracy import scores_of, top1
 from targets.exact_drop import exact_drop_interval
 from targets.intervals import paired_drop_interval
+from targets.one_by_one import at_once
 
 NAME = "accuracy"
+ASKED_AT_ONCE = 64  # inputs, on this machine; a device gets them in one job
 
 
 def accuracy_line(pair: Pair, *, limit: float | None, evaluation: Path | None, error_rate: float) -> Line:
@@ -30,6 +32,10 @@ def accuracy_line(pair: Pair, *, limit: float | None, evaluation: Path | None, e
     Raises:
         DataMissing, DataRefused: the file cannot be read, or does not fit.
     """
+    if evaluation is not None and not pair.target.is_here():
+        finding = Finding.REPORTED if limit is None else Finding.UNDECIDED
+        told = f"no {pair.target.name} was reached that could be asked. Name the device: --device ADDRESS."
+        return Line(NAME, "%", None, None, "drop", None, None, None, limit, finding, told)
     if evaluation is not None:
         scores = _answered(pair, evaluation)
         source = f"both engines answered the {len(scores[0])} inputs of {evaluation.name} now"
@@ -105,5 +111,6 @@ def _answered(pair: Pair, file: Path) -> tuple[tuple[float, ...], tuple[float, .
     scores = []
     for side in pair.sides:
         with closing(side.engine.open(side.path, threads=pair.threads)) as ask:
-            scores.append(scores_of(ask, inputs.astype(pair.inputs.dtype), labels, metric=top1).scores)
+            batch = at_once(ask, ASKED_AT_ONCE, shape=wanted)
+            scores.append(scores_of(ask, inputs.astype(pair.inputs.dtype), labels, metric=top1, batch=batch).scores)
     return scores[0], scores[1]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.gate.gate import Limits, Sampled
 from pipeline.gate.outcome import Finding, Line, finding_of
 from pipeline.gate.pair import Pair
-from targets.errors import TargetsError
+from targets.errors import DeviceLost, TargetsError
 from targets.intervals import samples_for_upper_bound
 from targets.paired_ratio import estimate_from
 
@@ -94,6 +94,8 @@ def memory_line(pair: Pair, *, limit: float | None, error_rate: float) -> Line:
         for _ in range(runs):
             for place, side in enumerate(pair.sides):
                 peaks[place].append(side.engine.peak_memory(side.path, pair.inputs, threads=pair.threads))
+    except DeviceLost:
+        raise
     except (TargetsError, OSError) as error:
         finding = Finding.REPORTED if limit is None else Finding.UNDECIDED
         return Line(

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 from typing import Any
 
 from pipeline.gate.outcome import Finding, Line, finding_of, percent
 from pipeline.progress import Progress, Quiet
 from targets.engines.fresh_processes import Sitting
-from targets.errors import TargetsError
+from targets.errors import DeviceChanged, DeviceLost, DeviceMissing, TargetsError, TimesRefused
 from targets.paired_ratio import Estimate, Looks, estimate_from, log_ratio_of_sitting
 from targets.stopwatch import now_s
 
@@ -42,6 +42,7 @@ class Sampled:
     log_ratios: list[float] = field(default_factory=list)
     seconds: float = 0.0
     looks: int = 0
+    stopped: str = ""  # why it ended before anything could be decided
 
     def add(self, process: Sequence[Sitting]) -> None:
         """One more process."""
@@ -77,23 +78,31 @@ Judge = Callable[[Sampled, float], Sequence[Line]]  # the lines that rest on sam
 
 def sampled_until_decided(
     measure: Measure, judge: Judge, *, clock: str, max_seconds: float, looks: Looks, seed: int,
-    progress: Progress | None = None, now: Callable[[], float] = now_s,
+    progress: Progress | None = None, waiting: Callable[[], int] = lambda: 0, now: Callable[[], float] | None = None,
 ) -> tuple[Sampled, tuple[Line, ...]]:  # fmt: skip
     """Processes one by one; at every look the lines are judged, and when all are decided no more are started.
 
-    now: the clock by which looks are due
+    waiting: how many processes have ended that `measure` has yet to give: those cost no time
+    now: the clock by which looks are due; None: the stopwatch's
 
     Raises:
-        TargetsError: an engine fails in two processes running; what was found until then is in the sentence.
+        TargetsError: an engine fails in two processes running, or a device goes away; what was found until then is in
+            the sentence. A device that does not stay as it is ends the gate, and nothing is decided.
     """
     shown = progress or Quiet()
     found = Sampled(clock)
     lines: tuple[Line, ...] = ()
-    started = now()
+    tick = now or now_s
+    started = tick()
     for look, part in enumerate(looks.at):
-        while not found.processes or now() - started < part * max_seconds:
-            found.add(_one(measure, seed + len(found.processes), found))
-            found.seconds = now() - started
+        while not found.processes or waiting() or tick() - started < part * max_seconds:
+            try:
+                found.add(_one(measure, seed + len(found.processes), found))
+            except DeviceChanged as changed:
+                found.stopped, found.seconds = str(changed), tick() - started
+                judged = judge(found, looks.spent(look)) if found.processes else ()
+                return found, tuple(undecided_for(found.stopped, line) for line in judged)
+            found.seconds = tick() - started
             shown.advance(min(found.seconds, max_seconds), max_seconds, note_of(found))
         found.looks = look + 1
         lines = tuple(judge(found, looks.spent(look)))
@@ -108,6 +117,13 @@ def decided(lines: Sequence[Line]) -> bool:
     return Finding.REGRESSED in found or Finding.UNDECIDED not in found
 
 
+def undecided_for(why: str, line: Line) -> Line:
+    """A line that somebody set a limit on, left open for this reason; the numbers stay."""
+    if line.finding is Finding.REPORTED:
+        return line
+    return replace(line, finding=Finding.UNDECIDED, why=f"{why} Until then: {line.why}")
+
+
 def note_of(found: Sampled) -> str:
     """What the progress says."""
     middle = math.exp(median(found.log_ratios))
@@ -115,19 +131,25 @@ def note_of(found: Sampled) -> str:
 
 
 def _one(measure: Measure, seed: int, found: Sampled) -> Sequence[Sitting]:
-    """A process; a second one where the first fails: one that was killed from outside must not end a gate."""
+    """A process; a second one where the first fails: one that was killed from outside must not end a gate.
+
+    A device has been waited for already where it was lost, and times that are refused once are refused again.
+    """
     try:
-        return measure(seed)
-    except TargetsError:
         try:
             return measure(seed)
-        except TargetsError as error:
-            done = len(found.processes)
-            if not done:
-                raise
-            raise type(error)(
-                f"{error} Before that {done} processes had found {percent(found.estimate(0.01).ratio)}."
-            ) from error
+        except (DeviceChanged, DeviceLost, DeviceMissing, TimesRefused):
+            raise
+        except TargetsError:
+            return measure(seed)
+    except DeviceChanged:
+        raise
+    except TargetsError as error:
+        done = len(found.processes)
+        if not done:
+            raise
+        said = f"{done} processes" if done > 1 else "1 process"
+        raise type(error)(f"{error} Before that {said} had found {percent(found.estimate(0.01).ratio)}.") from error
 
 
 def latency_line(found: Sampled, *, limit: float, error_rate: float) -> Line:

@@ -1,4 +1,7 @@
-"""Two bundles that a gate may compare: whole, for one target, with one kind of input, both engines answering here."""
+"""Two bundles that a gate may compare: whole, for one target, with one kind of input, both engines answering.
+
+They answer here or on a device that was reached. Where the target is neither, nobody asks them, and no time is taken.
+"""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,8 +19,10 @@ from pipeline.gate.baselines import bundle_of_baseline
 from pipeline.integrity import read_manifest, refuse_damaged
 from pipeline.signing import EVIDENCE
 from targets.engines.absent import is_unbuilt
+from targets.engines.elsewhere import Elsewhere
 from targets.errors import TargetsError
 from targets.find import target_named
+from targets.reach.reached import Reached
 from targets.runner import Engine
 from targets.stopwatch import settle
 from targets.target import Target
@@ -27,7 +32,10 @@ NAMES = ("baseline", "candidate")
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two bundles. name: as the user wrote it · call_ms: about how long an answer takes."""
+    """One of the two bundles.
+
+    name: as the user wrote it · call_ms: about how long an answer takes; 0 where it is not given on this machine
+    """
 
     name: str
     folder: Path
@@ -88,6 +96,24 @@ def pair_from(baseline: Path, candidate: Path, *, target: Target | None = None, 
     return Pair(sides[0], sides[1], target, inputs, count)
 
 
+def target_through(
+    baseline: Path, candidate: Path, *, device: Reached | None, settings: Mapping[str, Any]
+) -> Target | None:
+    """The target of both bundles as this device; None where there is none.
+
+    settings: of the jobs there, such as that clocks are locked
+
+    Raises:
+        BundleRefused: one is no bundle, or of another kind than the other. DeviceMissing: so is the device.
+    """
+    if device is None:
+        return None
+    folders = [bundle_of_baseline(place) for place in (baseline, candidate)]
+    manifests = [read_manifest(folder) for folder in folders]
+    refuse_unlike(folders, manifests)
+    return target_named(str(manifests[0]["target"]["name"])).through(device, settings=settings)
+
+
 def refuse_unlike(folders: list[Path], manifests: list[dict[str, Any]]) -> None:
     """Pass two bundles for one target whose networks take one kind of input.
 
@@ -130,7 +156,15 @@ def threads_of(manifests: list[dict[str, Any]]) -> int:
 def _side(
     name: str, folder: Path, manifest: dict[str, Any], *, target: Target, inputs: NDArray[Any], threads: int
 ) -> Side:
-    engine, path = target.engine_of(str(manifest["engine"]["runtime"])), folder / str(manifest["engine"]["file"])
+    runtime = str(manifest["engine"]["runtime"])
+    engine, path = target.engine_of(runtime), folder / str(manifest["engine"]["file"])
+    if not target.is_here():
+        return Side(name, folder, manifest, engine, path, 0.0)
+    if isinstance(engine, Elsewhere) and runtime.split(" ")[0] != engine.name:
+        raise BundleRefused(
+            f"the engine of {folder} is of {runtime}, and {engine.device.address} is asked for those of {engine.name}. "
+            "Give two bundles that were made with --device."
+        )
     try:
         with closing(engine.open(path, threads=threads)) as ask:
             answer = ask(inputs)

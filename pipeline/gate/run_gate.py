@@ -1,19 +1,23 @@
 """A gate from two bundles: what is exact first, then what must be sampled."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.gate.accuracy_drop import accuracy_line
 from pipeline.gate.further_lines import memory_line, sampled_lines, size_line
 from pipeline.gate.gate import Limits, Sampled, latency_line, log_ratio_of, sampled_until_decided
+from pipeline.gate.gate_there import blocks_of, conditions_of, lines_there, remarks_there
 from pipeline.gate.instructions_line import instructions_line
 from pipeline.gate.outcome import Finding, Gate, Line
-from pipeline.gate.pair import Pair
+from pipeline.gate.pair import Pair, Side
+from pipeline.gate.unmeasured import unmeasured_line, unmeasured_lines, why_not_timed
 from pipeline.progress import Progress, Quiet
+from targets.engines.elsewhere import TENSORRT
 from targets.engines.fresh_processes import FreshProcesses, pace_for
 from targets.engines.instructions import instructions_of, witness_here
 from targets.paired_ratio import Looks, estimate_from, smallest_seen
-from targets.reach.local import conditions_here
+
+COUNTED_HERE = "not counted: that is done on the machine of this command alone. Leave --instructions out."
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,14 @@ def run_gate(pair: Pair, settings: Settings, *, progress: Progress | None = None
     exact.append(
         accuracy_line(pair, limit=limits.accuracy_points, evaluation=settings.evaluation, error_rate=looks.error_rate)
     )
+    if limits.instructions is not None and (pair.target.device is not None or not pair.target.is_here()):
+        exact.append(unmeasured_line("instructions", "instructions", limits.instructions, COUNTED_HERE))
+    why = why_not_timed(pair.target)
+    if why:
+        return gate_from(pair, Sampled("wall_ms"), (*unmeasured_lines(limits, why), *exact), settings)
     exact.append(memory_line(pair, limit=limits.memory, error_rate=looks.error_rate))
+    if pair.target.device is not None:
+        return _gate_there(pair, exact, settings, progress=shown)
     if limits.instructions is not None:
         exact.append(counted_line(pair, limits.instructions))
     measure = FreshProcesses(
@@ -72,23 +83,39 @@ def counted_line(pair: Pair, limit: float) -> Line:
     return instructions_line(baseline, candidate, limit=limit)
 
 
+def _gate_there(pair: Pair, exact: list[Line], settings: Settings, *, progress: Progress) -> Gate:
+    """The same on a device, in blocks; where it does not stay as it is nothing is decided by time."""
+    looks, limits, seed, blocks = settings.looks, settings.limits, settings.seed, blocks_of(pair)
+
+    def judge(found: Sampled, error_rate: float) -> tuple[Line, ...]:
+        return lines_there(blocks, found, limits, error_rate=error_rate, seed=seed)
+
+    found, sampled = sampled_until_decided(
+        blocks, judge, clock="wall_ms", max_seconds=settings.max_seconds, looks=looks, seed=seed, progress=progress,
+        waiting=blocks.waiting,
+    )  # fmt: skip
+    lines = sampled or unmeasured_lines(replace(limits, memory=None), found.stopped)
+    gate = gate_from(pair, found, (*lines, *exact), settings)
+    device = {**(gate.conditions["device"] or {}), **blocks.state()}
+    remarks = (*gate.remarks, *remarks_there(blocks, found, looks=looks))
+    return replace(gate, conditions={**gate.conditions, "device": device}, remarks=remarks)
+
+
 def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Settings) -> Gate:
     """Lines and samples, put together."""
     logs = found.log_ratios
-    conditions = conditions_here(
-        target=pair.target.name, runtime=" and ".join(dict.fromkeys(side.engine.runtime for side in pair.sides)),
-        threads=pair.threads, batch=len(pair.inputs), warmup_runs=0, samples=len(found.milliseconds(0)),
-        on_target=pair.target.is_here(),
-    )  # fmt: skip
+    runtimes = " and ".join(dict.fromkeys(runtime_of(pair, side) for side in pair.sides))
     ratios = [float(each) for each in _exp(logs)]
     spent = settings.looks.spent(max(0, found.looks - 1))
     return Gate(
-        baseline=pair.baseline.name, candidate=pair.candidate.name, target=pair.target.name, device=None, lines=lines,
+        baseline=pair.baseline.name, candidate=pair.candidate.name, target=pair.target.name,
+        device=pair.target.device.address if pair.target.device is not None else None, lines=lines,
         process_ratios=tuple(ratios), baseline_ms=tuple(found.milliseconds(0)),
         candidate_ms=tuple(found.milliseconds(1)), turns=found.turns, seconds=found.seconds, looks=found.looks,
         looks_planned=len(settings.looks.at), error_rate=settings.looks.error_rate,
-        smallest_seen=smallest_seen(logs, limit=settings.limits.latency, error_rate=spent),
-        conditions=asdict(conditions), remarks=remarks_on(pair, found),
+        smallest_seen=smallest_seen(logs, limit=settings.limits.latency, error_rate=spent) if logs else None,
+        conditions=conditions_of(pair, runtime=runtimes, samples=len(found.milliseconds(0))),
+        remarks=remarks_on(pair, found),
     )  # fmt: skip
 
 
@@ -103,12 +130,12 @@ def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
     told = []
     if pair.baseline.path.read_bytes() == pair.candidate.path.read_bytes():
         told.append("Both engine files are the same, byte by byte: the change did not reach the engine.")
-    if pair.threads > 1:
+    if pair.threads > 1 and all(side.runtime != TENSORRT for side in pair.sides):
         told.append(
             f"Both engines ran with {pair.threads} threads: two that are open slow each other down, which costs "
             "precision. With --threads 1 less is undecided."
         )
-    if found.clock == "cpu_ms":
+    if found.clock == "cpu_ms" and found.processes:
         by_day = estimate_from([log_ratio_of(each, "wall_ms") for each in found.processes], error_rate=0.01)
         apart = 100 * (by_day.interval.low / found.estimate(0.01).ratio - 1)
         if apart > 1:
@@ -117,6 +144,11 @@ def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
                 "something. See the line p50."
             )
     return tuple(told)
+
+
+def runtime_of(pair: Pair, side: Side) -> str:
+    """As it is here or there; as the bundle says where nobody was asked."""
+    return side.engine.runtime if pair.target.is_here() else str(side.manifest["engine"]["runtime"])
 
 
 def _exp(logs: list[float]) -> list[float]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from targets.engines.raw_arrays import read_raw, written_raw
 from targets.engines.session import joined as in_one
 from targets.engines.stamp import Stamp, append_stamp, read_stamp
-from targets.engines.times_there import in_step, times_of_engine
+from targets.engines.times_there import by_process, in_step, times_of_engine
 from targets.errors import EngineFailed, EngineMissing, EngineRefused
 from targets.reach.reached import Reached, refuse_emulated, version_in
 from targets.runner import LayerTime, OperatorRow, Operators, Place, Runner
@@ -40,6 +40,7 @@ class Timed:
 
     samples_ms: of whole answers, with transfers · compute_ms: of the kernels alone, where the runtime tells
     state: of the device before and after · unstable: why these times are not to be believed
+    each_ms, each_compute_ms: all times of each process, of each engine
     """
 
     samples_ms: tuple[tuple[float, ...], ...]
@@ -47,6 +48,8 @@ class Timed:
     processes: int
     state: Mapping[str, Any] = field(default_factory=dict)
     unstable: tuple[str, ...] = ()
+    each_ms: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    each_compute_ms: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,9 +173,9 @@ class Elsewhere:
         return int(self._asked("memory", engine_path, inputs[:1], threads=threads)["peak_bytes"])
 
     def times(
-        self, paths: Sequence[Path], inputs: NDArray[Any], *, threads: int, seed: int, samples: int = SAMPLES
+        self, paths: Sequence[Path], inputs: NDArray[Any], *, threads: int, seed: int, samples: int | None = SAMPLES
     ) -> Timed:
-        """The times of several engines on one batch, in turns, in fresh processes.
+        """The times of several engines on one batch, in turns, in fresh processes. samples: None, as the settings say
 
         Raises:
             TimesRefused: the device is emulated.
@@ -181,7 +184,8 @@ class Elsewhere:
         with TemporaryDirectory(prefix="edge-compress-") as folder:
             _, job = self._job(paths[0], inputs, Path(folder), threads=threads)
             own = [self._given(path, inputs, Path(folder) / f"inputs-{place}.raw") for place, path in enumerate(paths)]
-            job["settings"] = {**job["settings"], "seed": seed, "samples": samples, "iterations": samples}
+            counts = {} if samples is None else {"samples": samples, "iterations": samples}
+            job["settings"] = {**job["settings"], "seed": seed, **counts}
             names = [f"{place}-engine{self.suffix}" for place in range(len(paths))]
             files = dict(zip(names, paths, strict=True))
             files |= {entry["file"]: Path(folder) / entry["file"] for entry in (*job["inputs"], *own)}
@@ -204,6 +208,8 @@ class Elsewhere:
             processes=1 + max(int(run["process"]) for run in runs),
             state={name: told.get(name) for name in ("before", "after", "clocks")},
             unstable=tuple(str(each) for each in told.get("unstable", ())),
+            each_ms=by_process(runs, names, "latency_ms"),
+            each_compute_ms=by_process(runs, names, "compute_ms"),
         )
 
     def _asked(self, what: str, engine_path: Path, inputs: NDArray[Any], *, threads: int) -> dict[str, Any]:

@@ -13,14 +13,19 @@ def in_step(runs: Rows, engines: Sequence[str]) -> tuple[tuple[float, ...], ...]
     same process for all.
     """
     taken: list[list[float]] = [[] for _ in engines]
-    for process in dict.fromkeys(run["process"] for run in runs):
-        own = [
-            times_of_engine([run for run in runs if run["process"] == process], name, "latency_ms") for name in engines
-        ]
+    for own in by_process(runs, engines, "latency_ms"):
         fewest = min(map(len, own), default=0)
         for all_of_it, part in zip(taken, own, strict=True):
             all_of_it.extend(part[:fewest])
     return tuple(tuple(each) for each in taken)
+
+
+def by_process(runs: Rows, engines: Sequence[str], what: str) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Of each process, of each engine: its times."""
+    return tuple(
+        tuple(times_of_engine([run for run in runs if run["process"] == process], name, what) for name in engines)
+        for process in dict.fromkeys(run["process"] for run in runs)
+    )
 
 
 def times_of_engine(runs: Rows, engine: str, what: str) -> tuple[float, ...]:

@@ -1,10 +1,10 @@
 """ONNX Runtime on a device: build, answer, measure, layers and memory, as `engines.py` states them.
 
 What a job may set: {"settings": {"threads", "provider": "cpu" | "cuda", "precision_mode", "seed", "seconds",
-"samples", "processes", "allow_emulated"}, "python": the interpreter of fresh processes}. `samples` counts rounds per
-process; without it as many are taken as fit into `seconds` for each engine, and at least 299. Every result has
-"session": the settings that were used, with what the job left out. Figures are not taken where an emulator plays the
-processor, unless `allow_emulated` asks for them; then the result says so.
+"samples", "least", "processes", "allow_emulated"}, "python": the interpreter of fresh processes}. `samples` counts
+rounds per process; without it as many are taken as fit into `seconds` for each engine, and at least 299, or `least`.
+Every result has "session": the settings that were used, with what the job left out. Figures are not taken where an
+emulator plays the processor, unless `allow_emulated` asks for them; then the result says so.
 """
 
 from __future__ import annotations

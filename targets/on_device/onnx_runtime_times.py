@@ -1,7 +1,8 @@
 """Times of several engines, in turns, in this process: what `targets/stopwatch.py` does on the host, without the host.
 
-Warm up until two medians of ten agree within 2 %; fix the number of samples; then take them in rounds, the order within
-a round drawn by seed, each timed call behind an untimed one of the same engine, the garbage collector at rest.
+Engines are opened in an order drawn by seed: who comes first has the better place in memory, or the worse one. Warm up
+until two medians of ten agree within 2 %; fix the number of samples; then take them in rounds, the order within a round
+drawn by seed, each timed call behind an untimed one of the same engine, the garbage collector at rest.
 
 On a processor a sample is one call. With CUDA it is two: `latency_ms` from an input in host memory to the answer in
 host memory, `compute_ms` with input and answer in the GPU's memory.
@@ -35,18 +36,21 @@ def times(job: dict[str, Any], folder: Path, *, process: int) -> list[dict[str, 
     """One row per engine; `process` tells the rows of fresh processes apart and moves the seed."""
     asked_for = job.get("settings") or {}
     settings = settings_of(job)
-    calls: list[list[Callable[[], object]]] = []
-    for name in job["engines"]:
+    seed = int(asked_for.get("seed") or 0) + process
+    opened: dict[str, list[Callable[[], object]]] = {}
+    for name in random.Random(seed).sample(list(job["engines"]), len(job["engines"])):
         session = open_session(folder / name, settings)
         feeds = questions(session, job, folder).first()
         asked(session, feeds)  # fails with a sentence, if it does
         ends = [_end_to_end(session, feeds)]
         if settings.provider == "cuda":
             ends.append(_compute_only(session, feeds))
-        calls.append(ends)
-    settled = [settle(call) for each in calls for call in each]
-    count = whole_number(job, "samples", count_for(max(settled), seconds=asked_for.get("seconds") or SAMPLING_S))
-    taken = in_turns(calls, count=count, seed=int(asked_for.get("seed") or 0) + process)
+        opened[name] = ends
+    settled = [settle(call) for each in opened.values() for call in each]
+    least = whole_number(job, "least", LEAST)
+    affordable = count_for(max(settled), seconds=asked_for.get("seconds") or SAMPLING_S, least=least)
+    calls = [opened[name] for name in job["engines"]]
+    taken = in_turns(calls, count=whole_number(job, "samples", affordable), seed=seed)
     return [
         {
             "engine": name,
@@ -88,10 +92,10 @@ def settle(call: Callable[[], object]) -> float:
     return median(samples[-WINDOW:])
 
 
-def count_for(median_ms: float, *, seconds: float) -> int:
-    """How many samples fit into about this time, between 299 and 2 000."""
+def count_for(median_ms: float, *, seconds: float, least: int = LEAST) -> int:
+    """How many samples fit into about this time, at least 299 or what else is asked for, and 2 000 at the most."""
     affordable = MOST if median_ms <= 0 else int(min(seconds * 1000 / median_ms, MOST))
-    return max(LEAST, affordable)
+    return max(least, affordable)
 
 
 def once_ms(call: Callable[[], object]) -> float:

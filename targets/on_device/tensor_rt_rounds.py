@@ -3,6 +3,8 @@
 compute_ms   from the first kernel of a run to the end of its last, by the GPU's own clock; inputs lie on the GPU
 latency_ms   transfers there and back with it, in a run of its own
 
+With the setting "apart": False both are of the run with transfers, which takes half the time.
+
 The order within a round is drawn by seed: what the device does to one engine it does to the others. Where an engine
 cannot be recorded as a CUDA graph it is launched kernel by kernel, and the row says so.
 """
@@ -42,26 +44,28 @@ def rounds(job: dict[str, Any], folder: Path, once: Callable[..., Timed]) -> dic
     if not engines or processes < 1:
         raise OnDeviceFailure("usage", f"the job asks for {processes} processes of {len(engines)} engines.")
     draw = random.Random(settings.get("seed", 0))
-    graphs = dict.fromkeys(engines, bool(settings.get("graph", True)))
+    graphs, apart = dict.fromkeys(engines, bool(settings.get("graph", True))), bool(settings.get("apart", True))
     runs: list[dict[str, Any]] = []
     with held_clocks(job, folder) as clocks:
         before = state_of(job)
         for process in range(processes):
             for engine in draw.sample(engines, len(engines)):
-                runs.append(_run(once, engine, graphs, process=process))
+                runs.append(_run(once, engine, graphs, process=process, apart=apart))
                 progress(len(runs), processes * len(engines), "processes timed")
         after = state_of(job)
     unstable = unstable_of(runs, before, after)
     return {"runs": runs, "before": before, "after": after, "unstable": unstable, "clocks": clocks}
 
 
-def _run(once: Callable[..., Timed], engine: str, graphs: dict[str, bool], *, process: int) -> dict[str, Any]:
-    compute = _timed(once, engine, graphs, transfers=False)
-    whole = _timed(once, engine, graphs, transfers=True)
+def _run(
+    once: Callable[..., Timed], engine: str, graphs: dict[str, bool], *, process: int, apart: bool
+) -> dict[str, Any]:
+    compute = _timed(once, engine, graphs, transfers=not apart)
+    whole = _timed(once, engine, graphs, transfers=True) if apart else compute
     return {
         "engine": engine, "process": process, "compute_ms": list(compute.compute_ms),
         "latency_ms": list(whole.latency_ms), "graph": compute.graph, "graph_with_transfers": whole.graph,
-        "warnings": [*compute.warnings, *whole.warnings],
+        "warnings": [*compute.warnings, *(whole.warnings if apart else ())],
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from targets.on_device.failures import OnDeviceFailure
 from targets.on_device.tensor_rt_numbers import ITEM, as_float32
-from targets.on_device.trtexec_commands import ITERATIONS, SECONDS, WARM_UP_MS
+from targets.on_device.trtexec_commands import SECONDS, WARM_UP_MS, fewest_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ class Session:
         latency: list[float] = []
         gc.disable()
         self._repeat(lambda: self._timed(launch, points, transfers=transfers), self._warm_up(settings))
-        least = max(ITERATIONS, settings.get("iterations", ITERATIONS))
+        least = fewest_runs(settings)
         ends = time.perf_counter() + settings.get("seconds", SECONDS)
         while len(compute) < least or time.perf_counter() < ends:
             self._timed(launch, points, transfers=transfers)

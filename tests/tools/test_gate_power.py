@@ -68,16 +68,16 @@ def processes(ratio: float, count: int, *, noise: float = 0.003) -> list[tuple[f
     return [(place + 1.0, math.log(ratio) + draw.normal(0, noise)) for place in range(count)]
 
 
-def test_a_recording_of_15_seconds_ends_the_gate_of_60_and_of_30_at_their_own_looks() -> None:
-    rows = processes(1.0, 15)
+def test_a_recording_of_18_seconds_ends_the_gate_of_60_and_of_30_at_their_own_looks() -> None:
+    rows = processes(1.0, 18)
     thirty, sixty = (replayed(rows, max_seconds=seconds, limit=1.02) for seconds in (30.0, 60.0))
-    assert (thirty.finding, thirty.looks, thirty.processes) == ("fine", 2, 15)  # 8 processes at 7.5 s are too few
-    assert (sixty.finding, sixty.looks, sixty.seconds) == ("fine", 1, 15.0)
+    assert (thirty.finding, thirty.looks, thirty.processes) == ("fine", 1, 9)  # 9 are the fewest: 2⁻⁹ < 0.002
+    assert (sixty.finding, sixty.looks, sixty.seconds) == ("fine", 1, 18.0)
 
 
-def test_a_recording_that_ends_before_the_first_look_at_15_seconds_is_exhausted() -> None:
+def test_a_recording_that_ends_before_the_first_look_at_18_seconds_is_exhausted() -> None:
     with pytest.raises(Exhausted):
-        replayed(processes(1.0, 14), max_seconds=60, limit=1.02)
+        replayed(processes(1.0, 17), max_seconds=60, limit=1.02)
 
 
 def test_a_slow_down_of_5_percent_is_regressed_and_one_at_the_limit_needs_all_30_seconds() -> None:

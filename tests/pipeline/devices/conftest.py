@@ -1,6 +1,8 @@
-"""Tiny whole runs of the loop through a device: this machine, or a stand-in Jetson on it; no ssh between."""
+"""Tiny whole runs of the loop through a device: this machine, or a stand-in Jetson on it; no ssh between. Bundles."""
 
+import hashlib
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,10 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.compress import compress
 from pipeline.data.dataset import Dataset
+from pipeline.integrity import digests_of, sums_text
 from pipeline.journey import Journey
 from pipeline.models.convnet import ConvNet
 from pipeline.plan import Plan
@@ -26,12 +32,14 @@ from pipeline.training.loop import Training
 from pipeline.training.optimizers import Sgd
 from pipeline.workers import Workers
 from targets.budget import Budget, Limit
+from targets.engines.elsewhere import Elsewhere
 from targets.find import target_named
 from targets.reach.device import Device
 from targets.reach.local import is_x86
 from targets.reach.this_machine import Here, this_machine
 from targets.target import Target
 
+WIDE = 64  # inputs of the networks of bundles that a gate compares
 STANDIN = Path(__file__).resolve().parents[2] / "targets" / "standin" / "jetson_standin.py"
 
 
@@ -139,3 +147,51 @@ def ends() -> Callable[..., "subprocess.CompletedProcess[str]"]:
         return subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, timeout=300, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bundle_in() -> Callable[..., Path]:
+    """Makes the least that is a bundle, see made_bundle."""
+    return made_bundle
+
+
+def made_bundle(folder: Path, *, target: Target, layers: int = 1, right: int = 90, **settings: Any) -> Path:
+    """The least that is a bundle, its engine built on the device; `right` of 100 stored answers are."""
+    folder.mkdir()
+    network(folder / "model.onnx", layers=layers)
+    engine = target.engine
+    file = folder / f"engine{engine.suffix}"
+    if isinstance(engine, Elsewhere):
+        engine = replace(engine, settings={**engine.settings, **settings})
+        engine.build(folder / "model.onnx", file, threads=1)
+        runtime = engine.runtime
+    else:
+        runtime = "tensorrt 10.3.0"
+        file.write_bytes(b"an engine that nobody opens here" * layers)
+    inputs = np.random.default_rng(1).normal(size=(4, WIDE)).astype(np.float32)
+    np.savez(folder / "examples.npz", inputs=inputs, outputs=np.zeros((4, WIDE), np.float32))
+    for name in ("run.py", "labels.json"):
+        (folder / name).write_text("0\n")
+    manifest = {
+        "schema": 1, "target": {"name": target.name}, "engine": {"file": file.name, "runtime": runtime, "threads": 1},
+        "examples": "examples.npz", "labels": "labels.json", "input": {"shape": ["N", WIDE], "dtype": "float32"},
+        "data": {"digest": "that of these tests"},
+        "stages": [{"measurement": {"accuracy": {"scores": [1.0] * right + [0.0] * (100 - right)}}}],
+        "files": digests_of(folder),
+    }  # fmt: skip
+    text = json.dumps(manifest)
+    (folder / "manifest.json").write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "SHA256SUMS").write_text(sums_text(manifest["files"], manifest=digest))  # type: ignore[arg-type]
+    return folder
+
+
+def network(path: Path, *, layers: int) -> Path:
+    """So many dense layers."""
+    weights = np.random.default_rng(0).normal(size=(WIDE, WIDE)).astype(np.float32) / 8
+    names = ["input", *(f"hidden{n}" for n in range(1, layers)), "output"]
+    nodes = [helper.make_node("Gemm", [names[n], "w"], [names[n + 1]], name=f"layer{n}") for n in range(layers)]
+    doors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, WIDE]) for name in ("input", "output")]
+    graph = helper.make_graph(nodes, "dense", doors[:1], doors[1:], [numpy_helper.from_array(weights, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path

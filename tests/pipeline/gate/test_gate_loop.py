@@ -51,7 +51,7 @@ def test_equal_engines_are_fine_at_the_first_of_4_looks() -> None:
     clock = Clock()
     found, line = gated(machine(clock, ratio=1.0), clock)
     assert line.finding is Finding.FINE
-    assert (found.looks, len(found.processes)) == (1, 15)  # a quarter of 60 s
+    assert (found.looks, len(found.processes)) == (1, 18)  # three tenths of 60 s
 
 
 def test_an_engine_that_is_5_percent_slower_has_regressed_at_the_first_look() -> None:

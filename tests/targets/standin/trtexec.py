@@ -14,6 +14,7 @@ by STANDIN_TRTEXEC, else `trtexec.json` beside this one; all optional:
     times          a times.json that was recorded on a device: its rows are given out instead
     build_fails    a sentence: the build ends with it as an error · sleep_s 0: how long each call hangs first
     log            a file that gets each command line
+    counts         a file with a number, which grows by one with each run: a counter of throttling, for instance
 """
 
 import hashlib
@@ -35,6 +36,7 @@ MAGIC = b"STAND-IN ENGINE, NOT OF TENSORRT\n"
 DEFAULTS = {
     "tensorrt": "10.3.0", "device": "Orin (stand-in)", "median_ms": {"int8": 0.8, "fp16": 1.2, "fp32": 2.4},
     "strong_ratio": 1.0, "variation": 0.004, "drift": 0.0, "times": "", "build_fails": "", "sleep_s": 0, "log": "",
+    "counts": "",
 }  # fmt: skip
 
 
@@ -56,6 +58,9 @@ def main(arguments: list[str], *, settings_file: Path | None = None) -> int:
         plan = loaded(options, settings) if "loadEngine" in options else built(options, settings, version=version)
         if not {"skipInference", "buildOnly"} & set(options):
             infer(plan, options, settings, version=version)
+            if settings["counts"]:
+                counter = Path(settings["counts"])
+                counter.write_text(str(int(counter.read_text(encoding="utf-8")) + 1), encoding="utf-8")
     except Refused as refused:
         for sentence in str(refused).split("\n"):
             said("E", sentence)
