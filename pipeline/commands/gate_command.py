@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipeline.arguments import command_parser, flags_from
 from pipeline.errors import OnlyNumbers, UsageRefused
@@ -103,9 +104,10 @@ def measured(flags: argparse.Namespace, limits: Limits, *, config: Path) -> Gate
 
     jobs = settings_from(flags)
     settings = Settings(limits, max_seconds=flags.max_seconds, seed=flags.seed, evaluation=flags.evaluation)
-    with reached(flags.device, config=config) as device:
+    with reached(flags.device, config=config) as device, TemporaryDirectory(prefix="edge-compress-") as folder:
         target = target_through(flags.baseline, flags.candidate, device=device, settings=jobs)
-        pair = pair_from(flags.baseline, flags.candidate, target=target, threads=flags.threads)
+        into = Path(folder)
+        pair = pair_from(flags.baseline, flags.candidate, into=into, target=target, threads=flags.threads)
         progress = progress_on(sys.stderr)
         if device is not None:
             device.listener = heard_once(progress)

@@ -5,7 +5,7 @@ They answer here or on a device that was reached. Where the target is neither, n
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from pipeline.integrity import read_manifest, refuse_damaged
 from pipeline.signing import EVIDENCE
 from targets.engines.absent import is_unbuilt
 from targets.engines.elsewhere import Elsewhere
-from targets.errors import TargetsError
+from targets.engines.stamp import read_stamp, refuse_foreign
+from targets.errors import EngineRefused, TargetsError
 from targets.find import target_named
+from targets.reach.local import describe_machine
 from targets.reach.reached import Reached
 from targets.runner import Engine
 from targets.stopwatch import settle
@@ -47,18 +49,19 @@ class Side:
     @property
     def runtime(self) -> str:
         """Name of the engine's runtime, without its version."""
-        return str(self.manifest["engine"]["runtime"]).split(" ")[0]
+        return self.engine.name.lower()
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Baseline and candidate. inputs: one batch that both take, (1, …)."""
+    """Baseline and candidate. inputs: one batch that both take, (1, …) · remarks: what the reader must know of it."""
 
     baseline: Side
     candidate: Side
     target: Target
     inputs: NDArray[Any]
     threads: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -66,10 +69,14 @@ class Pair:
         return self.baseline, self.candidate
 
 
-def pair_from(baseline: Path, candidate: Path, *, target: Target | None = None, threads: int | None = None) -> Pair:
+def pair_from(
+    baseline: Path, candidate: Path, *, target: Target | None = None, threads: int | None = None,
+    into: Path | None = None,
+) -> Pair:  # fmt: skip
     """Both bundles, checked, and found comparable.
 
     target: of both, through a device; None: as it is here · threads: instead of those the bundles were made with
+    into: a folder for engines that must be built anew, for as long as the pair is used; None: those are refused
 
     Raises:
         OnlyNumbers: of one only measurements were kept. BundleRefused: one is no bundle, damaged, unfinished, or of
@@ -89,11 +96,31 @@ def pair_from(baseline: Path, candidate: Path, *, target: Target | None = None, 
     count = threads if threads is not None else threads_of(manifests)
     target = target_named(str(manifests[0]["target"]["name"])) if target is None else target
     inputs = examples_in(folders[0] / str(manifests[0]["examples"]))[0][:1]
-    sides = [
-        _side(name, folder, manifest, target=target, inputs=inputs, threads=count)
-        for name, folder, manifest in zip((str(baseline), str(candidate)), folders, manifests, strict=True)
-    ]
-    return Pair(sides[0], sides[1], target, inputs, count)
+    sides, remarks = [], list[str]()
+    paths = [folder / str(manifest["engine"]["file"]) for folder, manifest in zip(folders, manifests, strict=True)]
+    engines = [target.engine_of(str(manifest["engine"]["runtime"])) for manifest in manifests]
+    if into is not None and target.device is None and target.is_here() and any(map(_is_foreign, engines, paths)):
+        from pipeline.gate.built_here import REMARK, built_here  # loads onnx, which other gates do without
+
+        engines, remarks = [target.engine] * 2, [REMARK]
+        paths = [
+            built_here(folder, manifest, target=target, threads=count, into=into / which)
+            for folder, manifest, which in zip(folders, manifests, NAMES, strict=True)
+        ]
+    for place, name in enumerate((str(baseline), str(candidate))):
+        side = Side(name, folders[place], manifests[place], engines[place], paths[place], 0.0)
+        sides.append(_asked(side, target=target, inputs=inputs, threads=count))
+    return Pair(sides[0], sides[1], target, inputs, count, tuple(remarks))
+
+
+def _is_foreign(engine: Engine, path: Path) -> bool:
+    """Whether an engine, which is whole, was built for another machine or by another version."""
+    try:
+        stamp = read_stamp(path)
+        refuse_foreign(stamp, path=path, runtime=engine.runtime, machine=describe_machine())
+    except EngineRefused:
+        return True
+    return False
 
 
 def target_through(
@@ -153,24 +180,22 @@ def threads_of(manifests: list[dict[str, Any]]) -> int:
     return one
 
 
-def _side(
-    name: str, folder: Path, manifest: dict[str, Any], *, target: Target, inputs: NDArray[Any], threads: int
-) -> Side:
-    runtime = str(manifest["engine"]["runtime"])
-    engine, path = target.engine_of(runtime), folder / str(manifest["engine"]["file"])
+def _asked(side: Side, *, target: Target, inputs: NDArray[Any], threads: int) -> Side:
+    """The side after its engine has answered, with about how long that takes; as it is where the target is not here."""
+    runtime = str(side.manifest["engine"]["runtime"])
     if not target.is_here():
-        return Side(name, folder, manifest, engine, path, 0.0)
-    if isinstance(engine, Elsewhere) and runtime.split(" ")[0] != engine.name:
+        return side
+    if isinstance(side.engine, Elsewhere) and runtime.split(" ")[0] != side.engine.name:
         raise BundleRefused(
-            f"the engine of {folder} is of {runtime}, and {engine.device.address} is asked for those of {engine.name}. "
-            "Give two bundles that were made with --device."
+            f"the engine of {side.folder} is of {runtime}, and {side.engine.device.address} is asked for those of "
+            f"{side.engine.name}. Give two bundles that were made with --device."
         )
     try:
-        with closing(engine.open(path, threads=threads)) as ask:
+        with closing(side.engine.open(side.path, threads=threads)) as ask:
             answer = ask(inputs)
             call_ms = 0.0 if target.device is not None else settle(partial(ask, inputs), max_seconds=1.0)[1]
     except TargetsError as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{side.name}: {error}") from error
     if not np.isfinite(answer).all():
-        raise BundleRefused(f"the engine of {folder} answers its own example with values that are not finite.")
-    return Side(name, folder, manifest, engine, path, call_ms)
+        raise BundleRefused(f"the engine of {side.folder} answers its own example with values that are not finite.")
+    return replace(side, call_ms=call_ms)

@@ -127,7 +127,7 @@ def only_numbers(baseline: Path, candidate: Path, limits: Limits, why: str) -> G
 
 def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
     """What the reader must know."""
-    told = []
+    told = list(pair.remarks)
     if pair.baseline.path.read_bytes() == pair.candidate.path.read_bytes():
         told.append("Both engine files are the same, byte by byte: the change did not reach the engine.")
     if pair.threads > 1 and all(side.runtime != TENSORRT for side in pair.sides):

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.bundle import json_with_rows, write_bundle
-from pipeline.errors import BundleRefused, DataMissing, DataRefused, PipelineError, UsageRefused
+from pipeline.errors import BundleRefused, DataMissing, DataRefused, UsageRefused
 from pipeline.gate.accuracy_drop import accuracy_line
 from pipeline.gate.further_lines import bootstrap_ratios, load_line, memory_line, quantile_line, size_line
 from pipeline.gate.gate import Limits, Sampled
@@ -93,16 +93,46 @@ def test_1_flipped_bit_of_the_candidate_is_found_before_anything_is_timed(bundle
         pair_from(bundle, damaged)
 
 
-def test_an_engine_of_another_runtime_version_is_refused_with_the_bundle_s_name(bundle: Path, other: Any) -> None:
-    folder = other()
-    engine = (folder / "engine.onnx").read_bytes()
-    (folder / "engine.onnx").write_bytes(engine.replace(b"onnxruntime 1.", b"onnxruntime 0."))
-    manifest = json.loads((folder / MANIFEST).read_text())
-    listed = digests_of(folder)
-    (folder / MANIFEST).write_text(json_with_rows({**manifest, "files": listed}))
-    (folder / SUMS).write_text(sums_text(listed, manifest=file_digest(folder / MANIFEST)))
+@pytest.fixture
+def foreign(other: Callable[..., Path]) -> Callable[..., Path]:
+    """A bundle whose engine another version of the runtime has built."""
+
+    def make(change: Callable[[dict[str, Any]], object] = lambda _: None) -> Path:
+        folder = other(change)
+        engine = (folder / "engine.onnx").read_bytes()
+        (folder / "engine.onnx").write_bytes(engine.replace(b"onnxruntime 1.", b"onnxruntime 0."))
+        manifest = json.loads((folder / MANIFEST).read_text())
+        listed = digests_of(folder)
+        (folder / MANIFEST).write_text(json_with_rows({**manifest, "files": listed}))
+        (folder / SUMS).write_text(sums_text(listed, manifest=file_digest(folder / MANIFEST)))
+        return folder
+
+    return make
+
+
+def test_an_engine_of_another_runtime_version_is_refused_with_the_bundle_s_name(bundle: Path, foreign: Any) -> None:
     with pytest.raises(TargetsError, match=r"v2: .*was built by onnxruntime 0\."):
-        pair_from(bundle, folder)
+        pair_from(bundle, foreign())
+
+
+def test_where_1_engine_is_foreign_both_are_built_anew_and_answer_as_before(
+    bundle: Path, foreign: Any, tmp_path: Path
+) -> None:
+    pair = pair_from(bundle, foreign(), into=tmp_path / "built")
+    assert [side.path.parent.name for side in pair.sides] == ["baseline", "candidate"]
+    assert len(pair.remarks) == 1 and "built anew here" in pair.remarks[0]
+    stored = np.load(bundle / "examples.npz")
+    for side in pair.sides:
+        with closing(side.engine.open(side.path, threads=1)) as ask:
+            assert ask(stored["inputs"]) == pytest.approx(stored["outputs"], abs=1e-5)
+
+
+def test_a_foreign_float_engine_of_a_quantized_network_cannot_be_built_here(
+    bundle: Path, foreign: Any, tmp_path: Path
+) -> None:
+    floating = foreign(lambda told: told["engine"].update(integer_ops=0))
+    with pytest.raises(BundleRefused, match=r"its model\.onnx is the quantized network"):
+        pair_from(bundle, floating, into=tmp_path / "built")
 
 
 def test_equal_scores_of_40_inputs_drop_nothing_and_stay_undecided_for_a_tenth_of_a_point(
@@ -263,8 +293,3 @@ def test_a_gate_of_bundles_with_the_same_engine_has_7_lines_and_says_that_it_is_
     assert any("the same, byte by byte" in remark for remark in found.remarks)
     assert len(found.process_ratios) >= 1 and found.conditions["threads"] == 1
     json.dumps(found.as_json(), allow_nan=False)
-
-
-def test_an_error_of_the_gate_is_one_the_command_explains() -> None:
-    assert issubclass(BundleRefused, PipelineError) and issubclass(EngineFailed, TargetsError)
-    assert replace(Settings(Limits()), seed=3).seed == 3
