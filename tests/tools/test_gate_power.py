@@ -1,5 +1,6 @@
 """The tool that measures the gate: its slower networks, its replayed gates and the rules that one uses by hand."""
 
+import json
 import math
 import sys
 from contextlib import closing
@@ -89,7 +90,8 @@ def test_a_slow_down_of_5_percent_is_regressed_and_one_at_the_limit_needs_all_30
 def test_each_of_4_rules_calls_5_percent_regressed_and_equal_times_fine() -> None:
     draw = np.random.default_rng(0)
     base = 1 + 0.001 * draw.random(2000)
-    assert judged(base, 1.05 * base, limit=1.02) == dict.fromkeys(RULES, True)
+    told = judged(base, 1.05 * base, limit=1.02)
+    assert told == dict.fromkeys(RULES, True) and json.loads(json.dumps(told)) == told  # it is written down
     assert judged(base, base.copy(), limit=1.02) == dict.fromkeys(RULES, False)
 
 

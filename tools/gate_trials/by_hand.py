@@ -74,9 +74,9 @@ def judged(baseline_ms: NDArray[np.float64], candidate_ms: NDArray[np.float64], 
         zip(
             RULES,
             (
-                hundred[1] / hundred[0] > limit,
-                least[1] / least[0] > limit,
-                middle[1] / middle[0] > limit,
+                bool(hundred[1] / hundred[0] > limit),
+                bool(least[1] / least[0] > limit),
+                bool(middle[1] / middle[0] > limit),
                 bool(differ and median(means[1]) > median(means[0])),
             ),
             strict=True,
