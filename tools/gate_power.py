@@ -139,8 +139,9 @@ def rows_of(file: Path) -> Iterator[dict[str, Any]]:
 
 def append(file: Path, row: dict[str, Any]) -> None:
     """Write a trial down."""
+    line = json.dumps(row) + "\n"
     with file.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(row) + "\n")
+        out.write(line)
 
 
 def table(records: Path) -> str:
