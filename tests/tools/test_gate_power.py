@@ -20,7 +20,7 @@ sys.path.insert(0, str(TOOLS))  # as `python tools/gate_power.py` has it
 from gate_power import order_of, table  # noqa: E402
 from gate_trials.by_hand import RULES, judged  # noqa: E402
 from gate_trials.recorded import Exhausted, replayed  # noqa: E402
-from gate_trials.slower import with_more_work  # noqa: E402
+from gate_trials.slower import slower_by, with_more_work  # noqa: E402
 
 
 @pytest.fixture
@@ -113,3 +113,17 @@ def test_the_table_counts_2_gates_of_a_recording_by_their_findings(tmp_path: Pat
     line = table(tmp_path).splitlines()[2]
     assert line == "| idle | 3 % (3.05) | 60 | 2 | 1 (50.0 %) | 0 (0.0 %) | 1 (50.0 %) | 15 |"
     assert order_of(Path("by-hand-loaded-0.03.jsonl")) == ("loaded", 0.03)
+
+
+def test_the_work_for_2_shares_is_found_from_times_that_grow_by_a_tenth_of_a_percent_per_unit(
+    engine: Path, tmp_path: Path
+) -> None:
+    def log_ratio(path: Path) -> float:  # 1 % at once, then 0.1 % for every row of every eight channels
+        values = {each.name: numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+        units = int(values["more_work_to"][0]) * len(values["more_work_weights"]) / 8
+        return math.log(1.01 + 0.001 * units)
+
+    made = slower_by(engine, [0.03, 0.10], into=tmp_path, log_ratio=log_ratio)
+    assert sorted(path.name for path in made.values()) == ["slower-0.03.engine.onnx", "slower-0.1.engine.onnx"]
+    for share, path in made.items():
+        assert math.expm1(log_ratio(path)) == pytest.approx(share, abs=0.003)  # rows come in whole numbers

@@ -18,6 +18,7 @@ from targets.engines.stamp import append_stamp, read_stamped
 
 CHANNELS = 8  # at a time: a vector of float32
 LEAST_ROWS = 3
+CORRECTIONS = 4
 TRIED = (8, 160)  # units of work of the two networks from whose times the work for a share is told
 
 LogRatio = Callable[[Path], float]
@@ -66,15 +67,17 @@ def slower_by(engine: Path, shares: Sequence[float], *, into: Path, log_ratio: L
 
     log_ratio: measures log(time of a file / time of the engine)
     """
-    with tempfile.TemporaryDirectory() as folder:
-        tried = [with_more_work(engine, Path(folder) / f"{units}.onnx", units=units) for units in TRIED]
-        times = [math.expm1(log_ratio(path)) for path in tried]
-    per_unit = (times[1] - times[0]) / (TRIED[1] - TRIED[0])
     made = {}
-    for share in shares:
-        path = into / f"slower-{share:g}.engine.onnx"
-        units = max(1, round(TRIED[0] + (share - times[0]) / per_unit))
-        with_more_work(engine, path, units=units)
-        corrected = max(1, round(units + (share - math.expm1(log_ratio(path))) / per_unit))
-        made[share] = with_more_work(engine, path, units=corrected)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "trial.engine.onnx"
+        times = [math.expm1(log_ratio(with_more_work(engine, trial, units=units))) for units in TRIED]
+        per_unit = (times[1] - times[0]) / (TRIED[1] - TRIED[0])
+        for share in shares:
+            units = max(1, round(TRIED[0] + (share - times[0]) / per_unit))
+            off_by: dict[int, float] = {}
+            while units not in off_by and len(off_by) < CORRECTIONS:
+                off_by[units] = share - math.expm1(log_ratio(with_more_work(engine, trial, units=units)))
+                units = max(1, round(units + off_by[units] / per_unit))
+            best = min(off_by, key=lambda each: abs(off_by[each]))
+            made[share] = with_more_work(engine, into / f"slower-{share:g}.engine.onnx", units=best)
     return made
