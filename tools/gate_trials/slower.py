@@ -7,7 +7,7 @@ all gates that ran.
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from targets.engines.stamp import append_stamp, read_stamped
 
 CHANNELS = 8  # at a time: a vector of float32
 LEAST_ROWS = 3
-CORRECTIONS = 4
+CORRECTIONS = 5
 TRIED = (8, 160)  # units of work of the two networks from whose times the work for a share is told
 
 LogRatio = Callable[[Path], float]
@@ -70,14 +70,27 @@ def slower_by(engine: Path, shares: Sequence[float], *, into: Path, log_ratio: L
     made = {}
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "trial.engine.onnx"
-        times = [math.expm1(log_ratio(with_more_work(engine, trial, units=units))) for units in TRIED]
-        per_unit = (times[1] - times[0]) / (TRIED[1] - TRIED[0])
+        taken = {units: math.expm1(log_ratio(with_more_work(engine, trial, units=units))) for units in TRIED}
         for share in shares:
-            units = max(1, round(TRIED[0] + (share - times[0]) / per_unit))
-            off_by: dict[int, float] = {}
-            while units not in off_by and len(off_by) < CORRECTIONS:
-                off_by[units] = share - math.expm1(log_ratio(with_more_work(engine, trial, units=units)))
-                units = max(1, round(units + off_by[units] / per_unit))
-            best = min(off_by, key=lambda each: abs(off_by[each]))
+            for _ in range(CORRECTIONS):
+                units = units_for(share, taken)
+                if units in taken:
+                    break
+                taken[units] = math.expm1(log_ratio(with_more_work(engine, trial, units=units)))
+            best = min(taken, key=lambda each: abs(taken[each] - share))
             made[share] = with_more_work(engine, into / f"slower-{share:g}.engine.onnx", units=best)
     return made
+
+
+def units_for(share: float, taken: Mapping[int, float]) -> int:
+    """The work for a share, on the line through the two networks whose shares lie nearest to it, one on each side.
+
+    taken: units → share of those that were measured; time does not grow with the work evenly
+    """
+    below = [each for each in taken if taken[each] <= share] or [min(taken, key=lambda each: taken[each])]
+    above = [each for each in taken if taken[each] > share] or [max(taken, key=lambda each: taken[each])]
+    one, other = max(below, key=lambda each: taken[each]), min(above, key=lambda each: taken[each])
+    if one == other or taken[one] == taken[other]:
+        one, other = min(taken), max(taken)
+    slope = (taken[other] - taken[one]) / (other - one)
+    return max(1, round(one + (share - taken[one]) / slope))
