@@ -275,8 +275,11 @@ def test_an_engine_that_goes_while_it_is_timed_is_named(bundle: Path, other: Any
         FreshProcesses(engines, pair.inputs, 1, Pace(seconds=0.01))(seed=0)
 
 
-def test_an_answer_of_30_ms_is_timed_without_a_call_before_and_one_of_1_ms_with_it() -> None:
-    assert (pace_for(30).untimed, pace_for(30).timed, pace_for(1).untimed, pace_for(1).timed) == (0, 2, 1, 4)
+def test_an_answer_of_30_ms_is_timed_without_a_call_before_and_one_of_8_ms_in_1_long_sitting() -> None:
+    slow, middle, quick = (pace_for(ms) for ms in (30, 8, 1))
+    assert (slow.untimed, slow.timed, slow.sittings) == (0, 2, 1)
+    assert (middle.untimed, middle.timed, middle.sittings, middle.seconds) == (1, 2, 1, 1.6)
+    assert (quick.untimed, quick.timed, quick.sittings, quick.seconds) == (1, 4, 2, 0.4)
 
 
 def test_a_gate_of_bundles_with_the_same_engine_has_7_lines_and_says_that_it_is_the_same(
