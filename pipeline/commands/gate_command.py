@@ -22,7 +22,8 @@ examples:
   compress gate --baseline bundles/v1 --candidate bundles/v2 --junit gate.xml --markdown gate.md --undecided pass
 
 Both engines are run again, now and here, in turns, in many fresh processes; no stored number is compared. The gate
-stops as soon as it knows, at four looks fixed beforehand; a verdict is wrong in at most 1 of 100 runs.
+stops as soon as it knows, at four looks fixed beforehand; a verdict on the latency is made to
+be wrong in at most 1 of 100 runs.
 
 exit codes: 0 fine, 1 regressed, 2 wrong usage or bundles that cannot be compared, 3 undecided (see --undecided)
 """
@@ -60,7 +61,6 @@ def gate_parser() -> argparse.ArgumentParser:
     return parser
 
 
-INSTRUCTIONS = 1.005  # counts of one engine differ by less than 0.01 %
 SAID = {"p99": "the p99", "load": "the time to open the engine", "memory": "the peak of memory", "size": "its file"}
 
 
@@ -128,10 +128,15 @@ def limits_from(flags: argparse.Namespace) -> Limits:
         for what in SAID
         for given in [getattr(flags, f"max_{what}_regression")]
     }
+    instructions: float | None = None
+    if flags.instructions:
+        from pipeline.gate.instructions_line import LIMIT
+
+        instructions = LIMIT
     return Limits(
         latency=ratio_from(flags.max_regression, flag="--max-regression"), p99=ratio["p99"], load=ratio["load"],
         memory=ratio["memory"], size=ratio["size"], accuracy_points=drop,
-        instructions=INSTRUCTIONS if flags.instructions else None,
+        instructions=instructions,
     )  # fmt: skip
 
 

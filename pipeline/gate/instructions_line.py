@@ -1,8 +1,7 @@
 """The line of a gate about instructions: what the witness without noise says of a pair of engines.
 
-Instructions are a tripwire for a change of code path, and no latency: FP32 over INT8 was 1.14 in instructions and 1.54
-in time for one network. Where a count repeats to the instruction the interval is a point; where it does not,
-it reaches from the candidate's least over the baseline's median to the reverse.
+Instructions are a tripwire for a change of code path, and no latency. Where a count repeats to the instruction the
+interval is a point; where it does not, it reaches from the candidate's least over the baseline's median to the reverse.
 """
 
 from pipeline.gate.outcome import Finding, Line, finding_of, percent

@@ -16,7 +16,6 @@ from enum import Enum
 from typing import Any
 
 SCHEMA = 1
-NATURES = ("ratio", "drop")
 
 
 class Finding(Enum):

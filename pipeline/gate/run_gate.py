@@ -1,5 +1,6 @@
 """A gate from two bundles: what is exact first, then what must be sampled."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -105,12 +106,11 @@ def gate_from(pair: Pair, found: Sampled, lines: tuple[Line, ...], settings: Set
     """Lines and samples, put together."""
     logs = found.log_ratios
     runtimes = " and ".join(dict.fromkeys(runtime_of(pair, side) for side in pair.sides))
-    ratios = [float(each) for each in _exp(logs)]
     spent = settings.looks.spent(max(0, found.looks - 1))
     return Gate(
         baseline=pair.baseline.name, candidate=pair.candidate.name, target=pair.target.name,
         device=pair.target.device.address if pair.target.device is not None else None, lines=lines,
-        process_ratios=tuple(ratios), baseline_ms=tuple(found.milliseconds(0)),
+        process_ratios=tuple(map(math.exp, logs)), baseline_ms=tuple(found.milliseconds(0)),
         candidate_ms=tuple(found.milliseconds(1)), turns=found.turns, seconds=found.seconds, looks=found.looks,
         looks_planned=len(settings.looks.at), error_rate=settings.looks.error_rate,
         smallest_seen=smallest_seen(logs, limit=settings.limits.latency, error_rate=spent) if logs else None,
@@ -149,9 +149,3 @@ def remarks_on(pair: Pair, found: Sampled) -> tuple[str, ...]:
 def runtime_of(pair: Pair, side: Side) -> str:
     """As it is here or there; as the bundle says where nobody was asked."""
     return side.engine.runtime if pair.target.is_here() else str(side.manifest["engine"]["runtime"])
-
-
-def _exp(logs: list[float]) -> list[float]:
-    from math import exp
-
-    return [exp(each) for each in logs]
